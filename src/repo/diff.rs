@@ -42,6 +42,20 @@ pub(crate) fn changed_paths(repo: &Repo, a: &Oid, b: &Oid) -> Result<Vec<PathCha
         .collect())
 }
 
+/// Returns the submodules that are added, moved to another commit or removed from `a` to `b` (trees
+/// or commits), sorted.
+pub(crate) fn changed_submodules(repo: &Repo, a: &Oid, b: &Oid) -> Result<Vec<String>> {
+    let local = repo.local();
+    let (a, b) =
+        (tree::peel_to_tree(&local, object_id(a)?)?, tree::peel_to_tree(&local, object_id(b)?)?);
+    let differences = tree::differences(&local, a, b)?;
+    let is_submodule = |difference: &&tree::PathDifference| {
+        let mut sides = difference.before.iter().chain(&difference.after);
+        sides.any(|entry| entry.mode.is_commit())
+    };
+    Ok(differences.iter().filter(is_submodule).map(|d| d.path.to_string()).collect())
+}
+
 fn kind_of(difference: &tree::PathDifference) -> ChangeKind {
     match (difference.before, difference.after) {
         (None, _) => ChangeKind::Added,

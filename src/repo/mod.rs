@@ -50,7 +50,7 @@ pub(crate) use authored::{Author, AuthoredCommit, EncodedCommit, authored_commit
 pub(crate) use bulk::read_commits;
 pub(crate) use changes::{FileChange, file_changes};
 pub(crate) use checked_out::{index_has_moved, untracked_in_the_way};
-pub(crate) use diff::{changed_paths, unified_diff};
+pub(crate) use diff::{changed_paths, changed_submodules, unified_diff};
 pub(crate) use handle::RepoHandle;
 pub(crate) use heads::{Checkout, checkouts};
 pub(crate) use merge::{ChangedPaths, apply_change, merge_bases, simple_change};

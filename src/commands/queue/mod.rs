@@ -141,8 +141,16 @@ fn add_branches(store: &Store, target: &str, add: &cli::QueueAddArgs, ui: &Ui) -
         if format!("refs/heads/{entry}") == target {
             bail!("`{entry}` is the target itself");
         }
-        if crate::repo::merge_bases(store.repo(), &tip, &candidate.commit)?.is_empty() {
+        let bases = crate::repo::merge_bases(store.repo(), &tip, &candidate.commit)?;
+        let Some(base) = bases.first() else {
             bail!("`{entry}` and `{}` have no common history", context.short());
+        };
+        let submodules =
+            crate::repo::changed_submodules(store.repo(), base, &candidate.commit)?;
+        if let Some(path) = submodules.first() {
+            let hint = "a queue cannot check out submodules: land this branch by hand";
+            let what = format!("`{entry}` adds, moves or removes the submodule `{path}`");
+            return Err(Advice::new(what, hint).into());
         }
         if store.repo().is_ancestor(&candidate.commit, &tip)? {
             lines.push(format!("{entry}: already on `{}`", context.short()));

@@ -113,13 +113,21 @@ impl Queue {
                     self.window = (prefix / 2).clamp(self.min_window(), self.max_window());
                 }
             }
-            // An errored verification is repeated. If a prefix of several entries errors twice, one
-            // of them may be the cause: the prefix counts as failed, so that bisection isolates the
-            // entry and the others can land.
+            // An errored verification is repeated. If a prefix errors twice, or errors while the train
+            // is bisected, one of its entries may be the cause: the prefix counts as failed, so that
+            // the entry is isolated and the others land.
             Verdict::Errored(reason) => {
-                let several = prefix > train.passed + 1;
-                if several && train.attempts.get(&prefix).is_some_and(|times| *times > 1) {
+                let alone = train.kind == TrainKind::Confirm;
+                let bisected = !alone && train.shortest_failure().is_some();
+                let repeated = train.attempts.get(&prefix).is_some_and(|times| *times > 1);
+                if prefix > 0 && (repeated || bisected) {
                     train.record_failure(prefix, reason);
+                    // The entry is to blame only if the tip can be verified now, so the tip is
+                    // verified again.
+                    if alone {
+                        let tip = train.onto_tree.clone();
+                        self.passing_trees.remove(&tip);
+                    }
                 }
             }
         }

@@ -322,21 +322,41 @@ fn failing_tip_stops_the_queue_and_ejects_no_entry() {
 }
 
 #[test]
-fn errored_verification_is_repeated_and_ejects_no_entry() {
+fn entry_that_errors_alone_is_rejected_once_the_tip_is_verified_again() {
     let mut bench = QueueBench::new(2, 1, false);
     bench.add(&["a"]);
     bench.build();
-    for attempt in 1..4 {
-        let owed_verifications = bench.queue.owed();
-        let again =
-            |o: &QueueEffect| matches!(o, QueueEffect::Verify { attempt: n, .. } if *n == attempt);
-        assert!(
-            owed_verifications.len() == 1 && owed_verifications.iter().all(again),
-            "{owed_verifications:?}"
-        );
-        bench.answer("a", Verdict::Errored("no space".into()));
+    let errored = || Verdict::Errored("cannot check out a submodule".into());
+    for kind in [TrainKind::Integrate, TrainKind::Integrate, TrainKind::Confirm, TrainKind::Confirm] {
+        assert_eq!(bench.owed_verifications(), [(kind, "a".into())]);
+        bench.answer("a", errored());
+        bench.build();
     }
-    assert_eq!(bench.owed_verifications(), [(TrainKind::Integrate, "a".into())]);
+    // As long as the tip cannot be verified, nobody knows whose fault it is.
+    for _ in 0..3 {
+        assert_eq!(bench.owed_verifications(), [(TrainKind::Confirm, String::new())]);
+        bench.answer("", errored());
+    }
+    bench.pass("");
+    let finding = "cannot check out a submodule".to_owned();
+    assert_eq!(*bench.status("a"), EntryStatus::Ejected(EjectReason::Rejected { finding }));
+}
+
+#[test]
+fn entry_that_errors_alone_needs_a_new_verdict_on_a_proven_tip() {
+    let mut bench = QueueBench::new(1, 1, false);
+    bench.add(&["a", "b"]);
+    bench.build();
+    bench.pass("a");
+    bench.land();
+    bench.build();
+    for _ in 0..4 {
+        bench.answer("b", Verdict::Errored("it hangs".into()));
+        bench.build();
+    }
+    assert_eq!(bench.owed_verifications(), [(TrainKind::Confirm, String::new())]);
+    bench.pass("");
+    assert!(matches!(bench.status("b"), EntryStatus::Ejected(EjectReason::Rejected { .. })));
 }
 
 #[test]

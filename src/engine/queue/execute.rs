@@ -16,11 +16,13 @@ use crate::domain::verdict::{CheckReport, Finding, Verdict};
 use crate::wire::facts::{WireFinding, WireResult};
 use crate::wire::queue::{Ejection, EntryCommit, ObjectId, QueueEvent};
 
-/// The back-off in milliseconds after a verification that could not run. Doubles each time.
+/// The pause in milliseconds after a verification of entries that could not run.
+const PAUSE_MS: u64 = 200;
+/// The back-off in milliseconds after a verification of the tip that could not run. Doubles each
+/// time.
 const BACK_OFF_MS: u64 = 1_000;
-/// The largest number of doublings of the back-off.
-const MAX_DOUBLINGS: u32 = 6;
-/// The number of consecutive faults after which a person is needed.
+/// The number of consecutive faults of the target's tip after which a person is needed. An entry
+/// that cannot be verified leads to a verification of the tip, so faults of entries need no limit.
 const MAX_FAULTS: u32 = 5;
 
 impl<H: QueueHost> QueueWorker<H> {
@@ -91,6 +93,7 @@ impl<H: QueueHost> QueueWorker<H> {
             first,
             failures,
             logged_results,
+            must_run: id.prefix == 0 && self.faults.count > 0,
         };
         // People learn of a landing before the next verification keeps everybody waiting.
         self.flush()?;
@@ -148,15 +151,17 @@ impl<H: QueueHost> QueueWorker<H> {
     }
 
     fn record_fault(&mut self, verification: &TrainVerification, fault: &str) {
+        let of_tip = verification.id.prefix == 0;
         let names: Vec<&str> = verification.entries.iter().map(|e| e.id.as_str()).collect();
-        let names = names.join(", ");
-        let pause = BACK_OFF_MS << self.faults.count.min(MAX_DOUBLINGS);
+        let names = if of_tip { "the target's tip".to_owned() } else { names.join(", ") };
+        let pause = if of_tip { BACK_OFF_MS << self.faults.of_tip } else { PAUSE_MS };
         self.faults.count += 1;
+        self.faults.of_tip += u32::from(of_tip);
         self.faults.not_before = Timestamp(self.host.now().0 + pause);
-        self.note(format!("{names}: the checks could not run; no entry is charged: {fault}"));
-        if self.faults.count >= MAX_FAULTS {
+        self.note(format!("{names}: the checks could not run: {fault}"));
+        if self.faults.of_tip >= MAX_FAULTS {
             self.person = Some(format!(
-                "the checks could not run {MAX_FAULTS} times in a row, the last time for {names}: {fault}"
+                "the checks could not run on the target's tip {MAX_FAULTS} times in a row: {fault}"
             ));
         }
     }

@@ -329,10 +329,12 @@ impl QueueHost for GitHost<'_> {
             let hint = "add a `[[check]]` with `run` and without `{task…}`; without one everything would land unseen";
             return Err(Advice::new(what, hint).into());
         }
-        checks.add_recorded_verdicts(&self.context, verification, &self.vouched)?;
-        let of_tip = verification.entries.is_empty();
-        let known = verify::known_verdict(&checks.steps());
-        let trusted = of_tip && checks::trusts_tip(first.as_ref(), &verification.tip);
+        let (of_tip, must_run) = (verification.entries.is_empty(), verification.must_run);
+        if !must_run {
+            checks.add_recorded_verdicts(&self.context, verification, &self.vouched)?;
+        }
+        let known = verify::known_verdict(&checks.steps()).filter(|_| !must_run);
+        let trusted = of_tip && !must_run && checks::trusts_tip(first.as_ref(), &verification.tip);
         if let Some(mut report) =
             known.filter(|report| !trusted || report.verdict == Verdict::Passed)
         {

@@ -91,6 +91,9 @@ pub struct TrainVerification {
     /// The ids of results that an earlier worker logged since all entries were added. They answer
     /// the same question, also for checks whose verdicts are not cached.
     pub logged_results: BTreeSet<String>,
+    /// True if recorded verdicts do not count. The last verifications could not run, and the tip
+    /// tells whether any can.
+    pub must_run: bool,
 }
 
 /// The number of failed verifications of one tree that prove a failure. One failure may be a flake.

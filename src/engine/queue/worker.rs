@@ -81,6 +81,8 @@ pub(super) struct LandingHold {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Faults {
     pub count: u32,
+    /// The number of those that were verifications of the target's tip.
+    pub of_tip: u32,
     /// The time before which no verification starts.
     pub not_before: Timestamp,
 }

@@ -174,9 +174,11 @@ fn check_that_changes_tracked_files_is_no_verdict() {
     queue.add(&["sloppy"]);
     screen(&queue.sandbox, "queue_run_check_changes_files", &["queue", "run"]);
     assert!(queue.landed().is_empty());
+    assert_eq!(queue.states()["sloppy"], "rejected");
     // Untracked files do not matter.
     queue.sandbox.write("check.sh", "echo said >report; ! grep BAD f0\n");
     queue.sandbox.git(&["commit", "--quiet", "--message", "a check that writes", "check.sh"]);
+    queue.add(&["sloppy"]);
     queue.sandbox.run(&["queue", "run"]).exits(0);
     assert_eq!(queue.landed(), ["sloppy"]);
 }

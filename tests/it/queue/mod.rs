@@ -6,6 +6,7 @@ mod faults;
 mod history;
 mod merges;
 mod mixed;
+mod own_faults;
 mod remotes;
 mod settings;
 mod squash;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use git_harness::domain::id::{Oid, Timestamp};
 use git_harness::domain::queue::{
     EjectReason, Entry, EntryId, EntryStatus, LARGEST_GROUP, Queue, QueueEffect, QueueInput,
-    QueueSettings, StopReason,
+    QueueSettings, StopReason, TrainKind,
 };
 use git_harness::domain::verdict::Verdict;
 
@@ -136,8 +136,9 @@ impl Chaos {
         };
         let (breaks, conflicts) = (some(20_000), some(30_000));
         let bad = self.world.random.chance(150_000);
+        let unverifiable = self.world.random.chance(20_000);
         // CandidateChange numbers run ahead of entry numbers, so these are older changes.
-        self.world.change(CandidateChange { bad, breaks, conflicts }).1
+        self.world.change(CandidateChange { bad, unverifiable, breaks, conflicts }).1
     }
 
     fn entry(&mut self) -> Entry {
@@ -229,8 +230,10 @@ impl Chaos {
                 let (cars, conflicts) = self.world.merge(&onto, &entries);
                 self.answers.push(QueueInput::Built { train, cars, conflicts });
             }
-            QueueEffect::Verify { train, prefix, attempt, tree, .. } => {
-                let verdict = if self.world.random.chance(50_000) {
+            QueueEffect::Verify { train, prefix, attempt, kind, tree, .. } => {
+                // An entry that twice cannot be verified alone is to blame, if the tip can be.
+                let to_blame = kind == TrainKind::Confirm && prefix > 0 && attempt > 1;
+                let verdict = if !to_blame && self.world.random.chance(50_000) {
                     Verdict::Errored("no space left on device".into())
                 } else {
                     self.world.verify(&tree)

@@ -62,8 +62,8 @@ impl Simulation {
         let random = &mut repository.world.random;
         let mut some = |chance| (0..count).filter(|_| random.chance(chance)).collect::<Vec<_>>();
         let (breaks, conflicts) = (some(15_000), some(20_000));
-        let bad = random.chance(100_000);
-        CandidateChange { bad, breaks, conflicts }
+        let (bad, unverifiable) = (random.chance(100_000), random.chance(40_000));
+        CandidateChange { bad, unverifiable, breaks, conflicts }
     }
 
     /// Adds an entry to the queue: every second one is a task of a run.
@@ -176,7 +176,10 @@ impl Simulation {
                 Verdict::Failed(text) => {
                     Verdict::Failed(vec![Finding { attempt: 1, check: "tests".into(), text }])
                 }
-                Verdict::Errored(why) => Verdict::Errored(why),
+                Verdict::Errored(why) => {
+                    repository.covered.insert("entry that cannot be checked out");
+                    Verdict::Errored(why)
+                }
             }
         };
         drop(repository);
@@ -314,6 +317,7 @@ fn worker_killed_between_any_two_actions_lands_every_entry_once() {
     }
     let situations = [
         "branches and tasks in one train",
+        "entry that cannot be checked out",
         "infrastructure fault",
         "killed",
         "killed after the target moved",

@@ -13,6 +13,8 @@ use super::random::{Random, mix};
 pub(super) struct CandidateChange {
     /// The change fails on every tree.
     pub bad: bool,
+    /// No tree with the change can be checked out.
+    pub unverifiable: bool,
     /// Older changes with which the change fails, in whatever order they land.
     pub breaks: Vec<usize>,
     /// Older changes with which the change conflicts.
@@ -26,6 +28,7 @@ pub(super) struct Node {
     set: Vec<u64>,
     hash: u64,
     fails: bool,
+    unverifiable: bool,
     parent: Option<Oid>,
     change: Option<usize>,
 }
@@ -54,6 +57,8 @@ pub(super) struct QueueWorld {
     numbers: HashMap<Oid, usize>,
     nodes: HashMap<Oid, Node>,
     fails: HashMap<Oid, bool>,
+    /// Trees that cannot be checked out.
+    unverifiable: HashSet<Oid>,
     /// Trees that were verified and passed.
     pub proven: HashSet<Oid>,
     tip: Oid,
@@ -73,6 +78,7 @@ impl QueueWorld {
             set: Vec::new(),
             hash: 0,
             fails: false,
+            unverifiable: false,
             parent: None,
             change: None,
         };
@@ -85,6 +91,7 @@ impl QueueWorld {
             numbers: HashMap::new(),
             nodes: HashMap::from([(tip.clone(), root)]),
             fails: HashMap::from([(tree, false)]),
+            unverifiable: HashSet::new(),
             proven: HashSet::new(),
             tip,
             landed: Vec::new(),
@@ -132,23 +139,29 @@ impl QueueWorld {
         let onto = &self.nodes[onto];
         let with =
             |pairs: &Pairs| pairs.get(&number).is_some_and(|o| o.iter().any(|o| onto.has(*o)));
-        !self.changes[number].bad && !with(&self.breaks) && !with(&self.conflicts)
+        let change = &self.changes[number];
+        !change.bad && !change.unverifiable && !with(&self.breaks) && !with(&self.conflicts)
     }
 
     fn put(&mut self, onto: &Oid, number: usize) -> Oid {
         let parent = &self.nodes[onto];
         let broken = self.breaks.get(&number).is_some_and(|o| o.iter().any(|o| parent.has(*o)));
-        let fails = parent.fails || self.changes[number].bad || broken;
+        let CandidateChange { bad, unverifiable, .. } = self.changes[number];
+        let unverifiable = parent.unverifiable || unverifiable;
+        let fails = parent.fails || bad || broken || unverifiable;
         let mut set = parent.set.clone();
         set.resize(set.len().max(number / 64 + 1), 0);
         set[number / 64] |= 1 << (number % 64);
         let hash = parent.hash ^ mix(u64::try_from(number).unwrap() + 1);
         let tree = oid('d', hash);
         self.fails.insert(tree.clone(), fails);
+        if unverifiable {
+            self.unverifiable.insert(tree.clone());
+        }
         let name = mix(u64::from_str_radix(&onto.as_str()[1..17], 16).unwrap());
         let commit = oid('c', mix(name ^ hash));
         let (parent, change) = (Some(onto.clone()), Some(number));
-        self.nodes.insert(commit.clone(), Node { tree, set, hash, fails, parent, change });
+        self.nodes.insert(commit.clone(), Node { tree, set, hash, fails, unverifiable, parent, change });
         commit
     }
 
@@ -178,6 +191,9 @@ impl QueueWorld {
     /// Runs the checks.
     pub(super) fn verify(&mut self, tree: &Oid) -> Verdict<String> {
         self.runs += 1;
+        if self.unverifiable.contains(tree) {
+            return Verdict::Errored("it cannot be checked out".into());
+        }
         if self.fails[tree] {
             return Verdict::Failed("a check".into());
         }
