@@ -152,21 +152,33 @@ impl TargetHistory {
         landing.is_some_and(|landing| !self.is_reverted(&landing.id))
     }
 
-    /// Returns true if the line landed the branch's commit at the commit `since` or later. A
-    /// commit `since` that is not on the line counts as older than the line.
-    pub(crate) fn has_landed_since(
+    /// Returns the commit that landed the branch's commit, if the line landed it at the commit
+    /// `since` or later. A commit `since` that is not on the line counts as older than the line.
+    pub(crate) fn landed_since(
         &self,
         entry: &EntryId,
         candidate: &Oid,
         since: Option<&Oid>,
-    ) -> bool {
+    ) -> Option<&Oid> {
         let oldest = since.and_then(|since| self.positions.get(since)).copied().unwrap_or(0);
-        self.branches.get(candidate).is_some_and(|at| {
-            *at >= oldest
-                && self.line.get(*at).and_then(|commit| commit.landed.as_ref()).is_some_and(
-                    |landed| matches!(landed, LandedWork::Branch(name, _) if name == entry),
-                )
-        })
+        let at = self.branches.get(candidate).filter(|at| **at >= oldest)?;
+        let commit = self.line.get(*at)?;
+        let same = matches!(&commit.landed, Some(LandedWork::Branch(name, _)) if name == entry);
+        same.then_some(&commit.id)
+    }
+
+    /// Returns the commit that reverted a candidate that the target's history contains: the commit
+    /// of the line that brought the candidate was reverted, and the revert was not.
+    pub(crate) fn reverted_by(&self, repo: &Repo, candidate: &Oid) -> Result<Option<&Oid>> {
+        for (landing, by) in &self.reverts {
+            let Some(revert) = by.iter().find(|revert| !self.is_reverted(revert)) else { continue };
+            let before = repo::commit_info(repo, landing)?.parents.into_iter().next();
+            let older = before.map(|before| repo.is_ancestor(candidate, &before)).transpose()?;
+            if older != Some(true) && repo.is_ancestor(candidate, landing)? {
+                return Ok(Some(revert));
+            }
+        }
+        Ok(None)
     }
 
     /// Returns the commit that landed a task.
@@ -230,7 +242,7 @@ mod tests {
         let mut landed = |tip: &Oid| {
             history.update(&fx.repo, tip, None).unwrap();
             let since = [None, Some(&branch), Some(&task)];
-            let branch = since.map(|since| history.has_landed_since(&entry, &base, since));
+            let branch = since.map(|since| history.landed_since(&entry, &base, since).is_some());
             (history.landed_task(&run, &id).cloned(), history.is_landed_tip(&base), branch)
         };
         assert_eq!(landed(&task), (Some(task.clone()), true, [true, true, false]));

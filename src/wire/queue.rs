@@ -65,6 +65,9 @@ pub enum Ejection {
         /// The results of the failed verification. Empty for a branch.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         results: Vec<WireResult>,
+        /// True if the entry was refused before its checks ran: the finding is the reason.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        refused: bool,
         /// The tree that failed. Absent for a branch.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         tree: Option<ObjectId>,

@@ -54,11 +54,23 @@ fn lines(event: &QueueEvent) -> Vec<String> {
             vec![format!("{word} ({})", human::duration(*ms))]
         }
         QueueEvent::Landed { new, entries, .. } => {
-            let names: Vec<&str> = entries.iter().map(|c| c.entry.as_str()).collect();
-            vec![format!("landed: {} as {}", names.join(", "), new.short())]
+            let with_commit = entries.iter().filter(|landed| landed.landed_as.is_some());
+            let names: Vec<&str> = with_commit.map(|landed| landed.entry.as_str()).collect();
+            let mut lines = Vec::new();
+            if !names.is_empty() {
+                lines.push(format!("landed: {} as {}", names.join(", "), new.short()));
+            }
+            let without = entries.iter().filter(|landed| landed.landed_as.is_none());
+            lines.extend(without.map(|landed| nothing_landed(&landed.entry)));
+            lines
         }
         QueueEvent::Ejected { candidate, reason } => ejection(&candidate.entry, reason),
     }
+}
+
+/// Returns what is said of a branch that has landed without a commit.
+pub(super) fn nothing_landed(entry: &str) -> String {
+    format!("{entry}: landed without a commit: the target had its content already")
 }
 
 /// Returns the reason why a branch did not land, as lines.
@@ -72,7 +84,12 @@ pub(super) fn ejection(entry: &str, reason: &Ejection) -> Vec<String> {
             let head = format!("{entry}: changes requested by {by}");
             std::iter::once(head).chain(message.lines().map(indented)).collect()
         }
-        Ejection::Rejected { finding, .. } => {
+        Ejection::Rejected { finding, refused: true, .. } => {
+            let mut lines = finding.lines();
+            let head = format!("{entry}: rejected: {}", lines.next().unwrap_or_default());
+            std::iter::once(head).chain(lines.map(indented)).collect()
+        }
+        Ejection::Rejected { finding, refused: false, .. } => {
             let head = format!("{entry}: rejected: it fails alone on the target");
             let finding = finding.lines().take(FINDING_LINES);
             std::iter::once(head).chain(finding.map(indented)).collect()

@@ -129,7 +129,8 @@ impl Listing {
     fn wire<'a>(&'a self, branches: &[ListedBranch<'a>]) -> cli::Queue<'a> {
         let entries = branches.iter().enumerate().map(|(n, (entry, row, state))| {
             let (landed_as, why) = match &row.state {
-                BranchState::Landed(commit) => (Some(commit.as_str()), None),
+                BranchState::Landed(Some(commit)) => (Some(commit.as_str()), None),
+                BranchState::Landed(None) => (None, Some(events::nothing_landed(entry))),
                 BranchState::Ejected(reason) => {
                     (None, Some(events::ejection(entry, reason).join("\n")))
                 }
@@ -202,10 +203,14 @@ impl Listing {
             ));
         }
         for (entry, row, _) in branches {
-            if let BranchState::Ejected(reason) = &row.state {
-                text.push_str(&events::ejection(entry, reason).join("\n"));
-                text.push('\n');
-            }
+            let why = match &row.state {
+                BranchState::Ejected(reason) => events::ejection(entry, reason),
+                BranchState::Landed(None) => vec![events::nothing_landed(entry)],
+                BranchState::Landed(Some(_)) | BranchState::Removed(_) | BranchState::Waiting => {
+                    Vec::new()
+                }
+            };
+            why.iter().for_each(|line| text.push_str(&format!("{line}\n")));
         }
         text
     }

@@ -19,6 +19,7 @@ use crate::domain::id::Oid;
 use crate::domain::queue::EntryId;
 use crate::engine::queue::QueueContext;
 use crate::error::{self, Advice};
+use crate::landing::TargetHistory;
 use crate::store::Store;
 use crate::store::layout;
 use crate::ui::Ui;
@@ -84,7 +85,14 @@ fn target(store: &Store, named: Option<&str>) -> Result<String> {
         }
         return Ok(full);
     }
-    if let [one] = store.queued_targets()?.as_slice() {
+    // The queue of a branch that is gone does not hide the others.
+    let mut queued = Vec::new();
+    for target in store.queued_targets()? {
+        if store.read(&target)?.is_some() {
+            queued.push(target);
+        }
+    }
+    if let [one] = queued.as_slice() {
         return Ok(one.clone());
     }
     let mut defaults = Vec::new();
@@ -145,14 +153,16 @@ fn add_branches(store: &Store, target: &str, add: &cli::QueueAddArgs, ui: &Ui) -
         let Some(base) = bases.first() else {
             bail!("`{entry}` and `{}` have no common history", context.short());
         };
-        let submodules =
-            crate::repo::changed_submodules(store.repo(), base, &candidate.commit)?;
+        let submodules = crate::repo::changed_submodules(store.repo(), base, &candidate.commit)?;
         if let Some(path) = submodules.first() {
             let hint = "a queue cannot check out submodules: land this branch by hand";
             let what = format!("`{entry}` adds, moves or removes the submodule `{path}`");
             return Err(Advice::new(what, hint).into());
         }
-        if store.repo().is_ancestor(&candidate.commit, &tip)? {
+        // The worker answers for a branch whose landing was reverted.
+        if store.repo().is_ancestor(&candidate.commit, &tip)?
+            && !is_reverted(store, &tip, &candidate.commit)?
+        {
             lines.push(format!("{entry}: already on `{}`", context.short()));
             continue;
         }
@@ -174,6 +184,13 @@ fn add_branches(store: &Store, target: &str, add: &cli::QueueAddArgs, ui: &Ui) -
         ui.status("hint: `git harness queue run` verifies and lands them");
     }
     Ok(error::OK)
+}
+
+/// Returns true if a candidate that the target contains was reverted there.
+fn is_reverted(store: &Store, tip: &Oid, candidate: &Oid) -> Result<bool> {
+    let mut history = TargetHistory::default();
+    history.update(store.repo(), tip, None)?;
+    Ok(history.reverted_by(store.repo(), candidate)?.is_some())
 }
 
 /// Returns the branches of `--after` that have not landed yet. A branch that is neither queued nor

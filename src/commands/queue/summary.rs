@@ -17,8 +17,8 @@ use crate::wire::queue::{Ejection, QueueEvent};
 pub(super) enum BranchState {
     /// The branch waits to land.
     Waiting,
-    /// The branch has landed as this commit.
-    Landed(Oid),
+    /// The branch has landed as this commit. `None` if the target had its content already.
+    Landed(Option<Oid>),
     /// The queue has ejected the branch.
     Ejected(Ejection),
     /// A person has removed the branch from the queue, or has deleted it.
@@ -158,19 +158,20 @@ impl QueueSummary {
                 self.not_landed += 1;
                 self.set_state(&candidate.entry, BranchState::Ejected(reason));
             }
-            QueueEvent::Landed { new, entries, .. } => {
+            QueueEvent::Landed { entries, .. } => {
                 for landed in &entries {
                     self.rate.record_landing();
                     self.landed += 1;
                     if self.tasks.contains(&landed.entry) {
                         continue;
                     }
+                    let commit = landed.landed_as.as_ref().map(|commit| commit.0.clone());
                     // The branch was removed while its landing was being pushed, but has landed all
                     // the same.
                     if self.is_removed(&landed.entry) {
                         self.not_landed = self.not_landed.saturating_sub(1);
                     }
-                    self.set_state(&landed.entry, BranchState::Landed(new.clone()));
+                    self.set_state(&landed.entry, BranchState::Landed(commit));
                 }
             }
             QueueEvent::Paused { .. } => self.paused = true,

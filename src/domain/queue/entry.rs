@@ -28,6 +28,11 @@ pub enum EjectReason {
         /// The place where the findings can be read.
         finding: String,
     },
+    /// The entry cannot land, whatever its checks say.
+    Refused {
+        /// The reason.
+        reason: String,
+    },
     /// The entry conflicts with the target's tip.
     Conflict {
         /// The paths in conflict.

@@ -30,6 +30,9 @@ impl Queue {
             QueueInput::ConflictFound { entry, candidate, tip, paths } => {
                 self.eject_conflicting(&entry, &candidate, &tip, paths);
             }
+            QueueInput::Refused { entry, candidate, reason } => {
+                self.refused(&entry, &candidate, reason);
+            }
             QueueInput::Rejected(entry) => self.rejected(&entry),
             QueueInput::Ejected { entry, candidate } => {
                 if self.items.get(&entry).is_some_and(|i| i.entry.candidate == candidate) {

@@ -113,9 +113,9 @@ impl Queue {
                     self.window = (prefix / 2).clamp(self.min_window(), self.max_window());
                 }
             }
-            // An errored verification is repeated. If a prefix errors twice, or errors while the train
-            // is bisected, one of its entries may be the cause: the prefix counts as failed, so that
-            // the entry is isolated and the others land.
+            // An errored verification is repeated. If a prefix errors twice, or during a bisection,
+            // one of its entries may be the cause: the prefix counts as failed, so that the entry
+            // is isolated and the others land.
             Verdict::Errored(reason) => {
                 let alone = train.kind == TrainKind::Confirm;
                 let bisected = !alone && train.shortest_failure().is_some();

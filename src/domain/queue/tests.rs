@@ -4,6 +4,8 @@ use super::*;
 use crate::domain::id::{Oid, Timestamp};
 use crate::domain::verdict::Verdict;
 
+mod errors;
+
 fn oid(kind: char, n: usize) -> Oid {
     Oid::parse(&format!("{kind}{n:039x}")).unwrap()
 }
@@ -319,56 +321,6 @@ fn failing_tip_stops_the_queue_and_ejects_no_entry() {
     bench.fail("a");
     bench.pass("");
     assert!(matches!(bench.status("a"), EntryStatus::Ejected(EjectReason::Rejected { .. })));
-}
-
-#[test]
-fn entry_that_errors_alone_is_rejected_once_the_tip_is_verified_again() {
-    let mut bench = QueueBench::new(2, 1, false);
-    bench.add(&["a"]);
-    bench.build();
-    let errored = || Verdict::Errored("cannot check out a submodule".into());
-    for kind in [TrainKind::Integrate, TrainKind::Integrate, TrainKind::Confirm, TrainKind::Confirm] {
-        assert_eq!(bench.owed_verifications(), [(kind, "a".into())]);
-        bench.answer("a", errored());
-        bench.build();
-    }
-    // As long as the tip cannot be verified, nobody knows whose fault it is.
-    for _ in 0..3 {
-        assert_eq!(bench.owed_verifications(), [(TrainKind::Confirm, String::new())]);
-        bench.answer("", errored());
-    }
-    bench.pass("");
-    let finding = "cannot check out a submodule".to_owned();
-    assert_eq!(*bench.status("a"), EntryStatus::Ejected(EjectReason::Rejected { finding }));
-}
-
-#[test]
-fn entry_that_errors_alone_needs_a_new_verdict_on_a_proven_tip() {
-    let mut bench = QueueBench::new(1, 1, false);
-    bench.add(&["a", "b"]);
-    bench.build();
-    bench.pass("a");
-    bench.land();
-    bench.build();
-    for _ in 0..4 {
-        bench.answer("b", Verdict::Errored("it hangs".into()));
-        bench.build();
-    }
-    assert_eq!(bench.owed_verifications(), [(TrainKind::Confirm, String::new())]);
-    bench.pass("");
-    assert!(matches!(bench.status("b"), EntryStatus::Ejected(EjectReason::Rejected { .. })));
-}
-
-#[test]
-fn train_that_errors_twice_is_bisected() {
-    let mut bench = QueueBench::new(2, 1, false);
-    bench.add(&["a", "b"]);
-    bench.build();
-    for _ in 0..2 {
-        assert_eq!(bench.owed_verifications(), [(TrainKind::Integrate, "ab".into())]);
-        bench.answer("ab", Verdict::Errored("it hangs".into()));
-    }
-    assert_eq!(bench.owed_verifications(), [(TrainKind::Integrate, "a".into())]);
 }
 
 #[test]

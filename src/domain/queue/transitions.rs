@@ -16,9 +16,6 @@ impl Queue {
             let (mut seq, mut flaky_failures) = (self.next_seq, 0);
             if let Some(item) = self.items.get(&id) {
                 let same = item.entry.candidate == entry.candidate;
-                if item.status == EntryStatus::Landed && same {
-                    continue;
-                }
                 if !item.status.ended() {
                     (seq, flaky_failures) = (item.seq, item.flaky_failures);
                     if !same || item.entry.after != entry.after || item.entry.held != entry.held {
@@ -117,6 +114,13 @@ impl Queue {
             self.rate.record_rejection();
             self.remove_from_place(id);
             self.items.remove(id);
+        }
+    }
+
+    /// Ejects an entry that cannot land.
+    pub(super) fn refused(&mut self, id: &EntryId, candidate: &Oid, reason: String) {
+        if self.items.get(id).is_some_and(|item| item.entry.candidate == *candidate) {
+            self.eject(id, EjectReason::Refused { reason });
         }
     }
 

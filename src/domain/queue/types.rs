@@ -117,6 +117,15 @@ pub enum QueueInput {
         /// The paths in conflict.
         paths: Vec<String>,
     },
+    /// An entry cannot land, whatever its checks say.
+    Refused {
+        /// The entry.
+        entry: EntryId,
+        /// The refused candidate.
+        candidate: Oid,
+        /// The reason.
+        reason: String,
+    },
     /// An earlier process rejected the entry; the finding is not known. Like a landing, this input
     /// is a fact.
     Rejected(EntryId),

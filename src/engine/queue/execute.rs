@@ -6,15 +6,15 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 
 use super::host::{
-    QueueHost, QueueReport, QueuedEntry, TrainVerdict, TrainVerification, VerificationId,
-    VerificationStart,
+    QueueHost, QueueReport, QueuedEntry, TrainBuild, TrainVerdict, TrainVerification,
+    VerificationId, VerificationStart,
 };
 use super::worker::{Faults, QueueWorker, RunningVerification};
 use crate::domain::id::{Oid, Timestamp};
 use crate::domain::queue::{EjectReason, EntryId, EntryStatus, QueueInput, TrainId, TrainKind};
 use crate::domain::verdict::{CheckReport, Finding, Verdict};
 use crate::wire::facts::{WireFinding, WireResult};
-use crate::wire::queue::{Ejection, EntryCommit, ObjectId, QueueEvent};
+use crate::wire::queue::{Ejection, EntryCommit, LandedEntry, ObjectId, QueueEvent};
 
 /// The pause in milliseconds after a verification of entries that could not run.
 const PAUSE_MS: u64 = 200;
@@ -32,9 +32,32 @@ impl<H: QueueHost> QueueWorker<H> {
         onto: &Oid,
         entries: &[(EntryId, Oid)],
     ) -> Result<bool> {
-        let entries: Vec<QueuedEntry> =
+        let queued: Vec<QueuedEntry> =
             entries.iter().map(|(id, candidate)| self.entry(id, candidate)).collect();
-        let (cars, conflicts) = self.host.build(onto, &entries)?;
+        let TrainBuild { cars, conflicts, contained, refused } = self.host.build(onto, &queued)?;
+        let candidate = |id: &EntryId| {
+            let entry = entries.iter().find(|(entry, _)| entry == id);
+            entry.map(|(_, candidate)| candidate.clone())
+        };
+        for (entry, reason) in refused {
+            if let Some(candidate) = candidate(&entry) {
+                self.queue.fold(QueueInput::Refused { entry, candidate, reason });
+            }
+        }
+        // What the tip has already lands without a commit. An entry whose content another car or
+        // an older tip has waits for the next train.
+        if *onto == *self.queue.tip() {
+            let landed = |id: EntryId| {
+                let (entry, landed_as, results) = (id.to_string(), None, Vec::new());
+                Some(LandedEntry { entry, commit: candidate(&id)?, landed_as, results })
+            };
+            let entries: Vec<LandedEntry> = contained.into_iter().filter_map(landed).collect();
+            if !entries.is_empty() {
+                let (old, new) = (onto.clone(), onto.clone());
+                self.write(&[QueueEvent::Landed { old, new, entries }])?;
+            }
+        }
+        // A train that has lost an entry is gone, and is formed again.
         self.queue.apply(QueueInput::Built { train, cars, conflicts });
         Ok(true)
     }
@@ -208,6 +231,14 @@ impl<H: QueueHost> QueueWorker<H> {
         let entry = self.entry(id, &candidate);
         let reason = match reason {
             EjectReason::Rejected { finding } => self.rejection(&entry, finding),
+            EjectReason::Refused { reason } => match self.rejection(&entry, reason) {
+                Ejection::Rejected { finding, findings, results, tree, refused: _ } => {
+                    Ejection::Rejected { finding, findings, results, tree, refused: true }
+                }
+                other @ (Ejection::Conflict { .. }
+                | Ejection::ChangesRequested { .. }
+                | Ejection::Blocked { .. }) => other,
+            },
             EjectReason::Conflict { paths } => {
                 let tip = self.queue.tip().clone();
                 let sides = self.host.conflict_sides(&tip, &entry, paths)?;
@@ -226,7 +257,7 @@ impl<H: QueueHost> QueueWorker<H> {
         let recorded = self.rejections.remove(&entry.id);
         let Some(attempt) = entry.attempt else {
             let (findings, results, tree) = (Vec::new(), Vec::new(), None);
-            return Ejection::Rejected { finding, findings, results, tree };
+            return Ejection::Rejected { finding, findings, results, tree, refused: false };
         };
         let (tree, report) = match recorded {
             Some((tree, verdict)) => (Some(ObjectId(tree)), verdict.report),
@@ -242,6 +273,7 @@ impl<H: QueueHost> QueueWorker<H> {
             finding,
             findings: findings.iter().map(WireFinding::from).collect(),
             results: report.results.iter().map(WireResult::from).collect(),
+            refused: false,
             tree,
         }
     }

@@ -10,8 +10,8 @@ use anyhow::{Context as _, Result};
 use super::checks::{self, TrainChecks};
 use super::context::{QueueContext, TargetRules};
 use super::host::{
-    CandidateState, CommitOutcome, QueueHost, QueueReport, QueueRules, QueuedEntry, TrainLanding,
-    TrainVerdict, TrainVerification, VerificationId, VerificationStart,
+    CandidateState, CommitOutcome, QueueHost, QueueReport, QueueRules, QueuedEntry, TrainBuild,
+    TrainLanding, TrainVerdict, TrainVerification, VerificationId, VerificationStart,
 };
 use super::runs::RunContexts;
 use super::service::QueueMessage;
@@ -19,7 +19,7 @@ use super::status;
 use super::verification::{self, KeeperVerification};
 use crate::ambient;
 use crate::domain::id::{Oid, Timestamp};
-use crate::domain::queue::{Car, Conflict, EntryId, QueueSettings};
+use crate::domain::queue::{EntryId, QueueSettings};
 use crate::domain::state::Phase;
 use crate::domain::verdict::{Finding, Verdict};
 use crate::engine::effects::catch_panic;
@@ -260,9 +260,13 @@ impl QueueHost for GitHost<'_> {
                 contained.extend(landed.map(|commit| (entry.id.clone(), Some(commit))));
                 continue;
             }
-            let landed = self.history.has_landed_since(&entry.id, &entry.candidate, Some(added_on));
-            if landed || repo.is_ancestor(&entry.candidate, tip)? {
-                contained.push((entry.id.clone(), None));
+            let (id, candidate) = (&entry.id, &entry.candidate);
+            if let Some(commit) = self.history.landed_since(id, candidate, Some(added_on)) {
+                contained.push((id.clone(), Some(commit.clone())));
+            } else if repo.is_ancestor(candidate, tip)?
+                && self.history.reverted_by(repo, candidate)?.is_none()
+            {
+                contained.push((id.clone(), None));
             }
         }
         Ok(contained)
@@ -279,7 +283,7 @@ impl QueueHost for GitHost<'_> {
         })
     }
 
-    fn build(&mut self, onto: &Oid, entries: &[QueuedEntry]) -> Result<(Vec<Car>, Vec<Conflict>)> {
+    fn build(&mut self, onto: &Oid, entries: &[QueuedEntry]) -> Result<TrainBuild> {
         self.build_train(onto, entries)
     }
 

@@ -144,6 +144,19 @@ pub enum CandidateState {
     Gone(String),
 }
 
+/// A train as it was built.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TrainBuild {
+    /// The commits, in order.
+    pub cars: Vec<Car>,
+    /// The entries that could not be merged into the train.
+    pub conflicts: Vec<Conflict>,
+    /// The entries whose content the base of the train has already.
+    pub contained: Vec<EntryId>,
+    /// The entries that cannot land, each with the reason.
+    pub refused: Vec<(EntryId, String)>,
+}
+
 /// A commit that lands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LandingCar {
@@ -221,7 +234,7 @@ pub trait QueueHost {
     /// Returns the state of an entry's candidate.
     fn candidate_state(&mut self, entry: &QueuedEntry) -> Result<CandidateState>;
     /// Merges entries one after the other onto a commit.
-    fn build(&mut self, onto: &Oid, entries: &[QueuedEntry]) -> Result<(Vec<Car>, Vec<Conflict>)>;
+    fn build(&mut self, onto: &Oid, entries: &[QueuedEntry]) -> Result<TrainBuild>;
     /// Returns those of the waiting entries that conflict with the tip because of what landed after
     /// `old`, with the paths.
     fn find_conflicts(

@@ -3,8 +3,8 @@
 //!
 //! - `worker`, `observe`, `replay`, `execute`, `land`: the worker, which decides. It acts through
 //!   the port in `host`, so that tests and the simulation drive it without processes.
-//! - `git_host`, `trains`, `checks`, `verification`, `git_landing`, `provenance`, `hooks`, `push`:
-//!   the real host.
+//! - `git_host`, `trains`, `rules_guard`, `checks`, `verification`, `git_landing`, `provenance`,
+//!   `hooks`, `push`: the real host.
 //! - `service`: the loop around the worker, one for each target. `client`: a run's side.
 
 pub(crate) mod checks;
@@ -20,6 +20,7 @@ mod observe;
 pub(crate) mod provenance;
 mod push;
 mod replay;
+mod rules_guard;
 mod runs;
 mod service;
 pub(crate) mod status;

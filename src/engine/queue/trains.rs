@@ -7,12 +7,22 @@ use rayon::prelude::*;
 
 use super::checks::{self, RuledEntry};
 use super::git_host::{GitHost, changed_between};
-use super::host::QueuedEntry;
+use super::host::{QueuedEntry, TrainBuild};
 use crate::domain::id::Oid;
-use crate::domain::queue::{Car, Conflict};
+use crate::domain::queue::{Car, Conflict, EntryId};
 use crate::job::MergeStyle;
 use crate::landing::{self, BuiltTrain, CarRequest, CarSubject, TargetHistory, TrainBuilder};
 use crate::wire::queue::ConflictedPath;
+
+/// The reason why a car must not stay in a train.
+enum CarFinding {
+    /// The base of the train has the content already.
+    Contained,
+    /// The entry cannot land, for this reason.
+    Refused(String),
+    /// Another car may be the cause: the entry waits for the next train.
+    Waits,
+}
 
 impl GitHost<'_> {
     fn builder(&self) -> TrainBuilder<'_> {
@@ -32,7 +42,7 @@ impl GitHost<'_> {
         &mut self,
         onto: &Oid,
         entries: &[QueuedEntry],
-    ) -> Result<(Vec<Car>, Vec<Conflict>)> {
+    ) -> Result<TrainBuild> {
         let ruled = self.runs.all_ruled(entries)?;
         let fits = checks::compatible(&ruled);
         let (mut together, mut conflicts) = (Vec::new(), Vec::new());
@@ -45,16 +55,90 @@ impl GitHost<'_> {
                 conflicts.push(Conflict { entry, paths, with_base: false });
             }
         }
+        let mut build = TrainBuild { conflicts, ..TrainBuild::default() };
+        // An entry that adds nothing or is refused is left out, and the others are merged again.
+        loop {
+            let built = self.merge_train(onto, &together)?;
+            let findings = self.examine(onto, &together, &built)?;
+            if findings.is_empty() {
+                build.conflicts.extend(built.conflicts);
+                build.cars = built.cars;
+                return Ok(build);
+            }
+            for (entry, finding) in findings {
+                together.retain(|other| other.entry.id != entry);
+                match finding {
+                    CarFinding::Contained => build.contained.push(entry),
+                    CarFinding::Refused(reason) => build.refused.push((entry, reason)),
+                    CarFinding::Waits => {
+                        let (paths, with_base) = (Vec::new(), false);
+                        build.conflicts.push(Conflict { entry, paths, with_base });
+                    }
+                }
+            }
+        }
+    }
+
+    fn merge_train(&self, onto: &Oid, entries: &[&RuledEntry]) -> Result<BuiltTrain> {
         let (history, branch_merge) = (&self.history, self.branch_merge());
         let requests: Vec<CarRequest<'_>> =
-            together.iter().map(|entry| request(entry, branch_merge)).collect::<Result<_>>()?;
-        let built = match self.builder().build(onto, &requests, history) {
-            Ok(built) => built,
+            entries.iter().map(|entry| request(entry, branch_merge)).collect::<Result<_>>()?;
+        match self.builder().build(onto, &requests, history) {
+            Ok(built) => Ok(built),
             // One of the entries cannot be merged at all. Building each alone tells which.
-            Err(_) => self.build_one_by_one(onto, requests, history)?,
-        };
-        conflicts.extend(built.conflicts);
-        Ok((built.cars, conflicts))
+            Err(_) => self.build_one_by_one(onto, requests, history),
+        }
+    }
+
+    /// Returns the cars that must not stay in a train: they change nothing, or they break the rules
+    /// of the target.
+    fn examine(
+        &self,
+        onto: &Oid,
+        entries: &[&RuledEntry],
+        built: &BuiltTrain,
+    ) -> Result<Vec<(EntryId, CarFinding)>> {
+        let repo = self.context.store.repo();
+        let base = repo.tree_of(onto)?;
+        let mut before = &base;
+        let mut findings = Vec::new();
+        for car in &built.cars {
+            let entry = entries.iter().find(|entry| entry.entry.id == car.entry);
+            let Some(candidate) = entry.map(|entry| &entry.entry.candidate) else { continue };
+            if car.tree == *before {
+                findings
+                    .push((car.entry.clone(), self.without_change(onto, &base, car, candidate)?));
+            } else if let Some(rules) = &self.rules
+                && let Some(reason) = rules.violation(&self.context, before, &car.tree)?
+            {
+                let first = !rules.differ(&self.context, &base, before)?;
+                let finding = if first { CarFinding::Refused(reason) } else { CarFinding::Waits };
+                findings.push((car.entry.clone(), finding));
+            }
+            before = &car.tree;
+        }
+        Ok(findings)
+    }
+
+    /// Returns the finding for a car that changes nothing.
+    fn without_change(
+        &self,
+        onto: &Oid,
+        base: &Oid,
+        car: &Car,
+        candidate: &Oid,
+    ) -> Result<CarFinding> {
+        let repo = self.context.store.repo();
+        if repo.is_ancestor(candidate, onto)?
+            && let Some(revert) = self.history.reverted_by(repo, candidate)?
+        {
+            let (short, revert) = (self.context.short(), revert.short());
+            return Ok(CarFinding::Refused(format!(
+                "contained in {short}; {revert} reverted it: revert that commit, or rebase"
+            )));
+        }
+        // A car before may have the same content, and may not land.
+        Ok(if car.tree == *base { CarFinding::Contained } else { CarFinding::Waits })
     }
 
     fn build_one_by_one(

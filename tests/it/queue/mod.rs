@@ -1,6 +1,7 @@
 //! The merge queue of branches, with the real binary on real repositories.
 
 mod checkouts;
+mod comes_again;
 mod exit_codes;
 mod faults;
 mod history;
@@ -8,6 +9,7 @@ mod merges;
 mod mixed;
 mod own_faults;
 mod remotes;
+mod rules;
 mod settings;
 mod squash;
 mod worktrees;

@@ -94,6 +94,9 @@ impl Chaos {
             EntryStatus::Ejected(EjectReason::Rejected { .. }) => {
                 assert!(self.world.flakes > 0 || !would_pass, "{id}: rejected, but would pass");
             }
+            EntryStatus::Ejected(EjectReason::Refused { .. }) => {
+                assert!(self.world.refuses(number), "{id}: refused without a reason");
+            }
             EntryStatus::Ejected(EjectReason::Conflict { paths }) => {
                 assert!(
                     !would_pass && *paths == [format!("src/{number}.rs")],
@@ -137,8 +140,9 @@ impl Chaos {
         let (breaks, conflicts) = (some(20_000), some(30_000));
         let bad = self.world.random.chance(150_000);
         let unverifiable = self.world.random.chance(20_000);
+        let refused = self.world.random.chance(20_000);
         // CandidateChange numbers run ahead of entry numbers, so these are older changes.
-        self.world.change(CandidateChange { bad, unverifiable, breaks, conflicts }).1
+        self.world.change(CandidateChange { bad, refused, unverifiable, breaks, conflicts }).1
     }
 
     fn entry(&mut self) -> Entry {
@@ -221,12 +225,36 @@ impl Chaos {
         self.target_inputs.push_back(QueueInput::TargetMoved { tip, tree });
     }
 
+    /// Returns the entries that get a car. Refused entries leave, and what the tip contains already
+    /// lands without a commit.
+    fn examine(&mut self, onto: &Oid, entries: Vec<(EntryId, Oid)>) -> Vec<(EntryId, Oid)> {
+        let mut cars = Vec::new();
+        for (entry, candidate) in entries {
+            let number = self.world.number(&candidate);
+            if self.world.contains(onto, number) {
+                if onto == self.queue.tip() {
+                    let (tip, tree) = (onto.clone(), self.world.tree_of(onto));
+                    self.covered.insert("landed without a commit");
+                    let entries = vec![(entry, candidate)];
+                    self.apply(QueueInput::Landed { tip, tree, entries });
+                }
+            } else if self.world.refuses(number) {
+                let reason = "it breaks the rules".into();
+                self.apply(QueueInput::Refused { entry, candidate, reason });
+            } else {
+                cars.push((entry, candidate));
+            }
+        }
+        cars
+    }
+
     /// Carries out a random owed effect. Returns false if there is none.
     fn carry_out_effect(&mut self) -> bool {
         let owed = self.queue.owed();
         let Some(owed) = self.world.random.pick(&owed).cloned() else { return false };
         match owed {
             QueueEffect::Build { train, onto, entries } => {
+                let entries = self.examine(&onto, entries);
                 let (cars, conflicts) = self.world.merge(&onto, &entries);
                 self.answers.push(QueueInput::Built { train, cars, conflicts });
             }
@@ -328,6 +356,7 @@ impl Chaos {
         for item in self.queue.items() {
             self.covered.extend(match &item.status {
                 EntryStatus::Ejected(EjectReason::Rejected { .. }) => Some("rejected"),
+                EntryStatus::Ejected(EjectReason::Refused { .. }) => Some("refused"),
                 EntryStatus::Ejected(EjectReason::Conflict { .. }) => Some("conflict"),
                 EntryStatus::Ejected(EjectReason::Blocked { .. }) => Some("blocked"),
                 EntryStatus::Waiting
@@ -426,6 +455,8 @@ fn queue_invariants_hold_under_delayed_and_repeated_inputs_and_crashes() {
         "flaky failure",
         "crash after the target moved",
         "landed with an older candidate",
+        "landed without a commit",
+        "refused",
         "rejected",
         "verdict of another queue",
         "failing tip",

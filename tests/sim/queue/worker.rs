@@ -63,7 +63,8 @@ impl Simulation {
         let mut some = |chance| (0..count).filter(|_| random.chance(chance)).collect::<Vec<_>>();
         let (breaks, conflicts) = (some(15_000), some(20_000));
         let (bad, unverifiable) = (random.chance(100_000), random.chance(40_000));
-        CandidateChange { bad, unverifiable, breaks, conflicts }
+        let refused = random.chance(40_000);
+        CandidateChange { bad, refused, unverifiable, breaks, conflicts }
     }
 
     /// Adds an entry to the queue: every second one is a task of a run.
@@ -81,6 +82,24 @@ impl Simulation {
         repository.append(QueueEvent::Added {
             candidate: EntryCommit { entry: name, commit: candidate },
             attempt,
+            priority: 0,
+            after: Vec::new(),
+            tip,
+            by: "a person".into(),
+        });
+    }
+
+    /// Adds an entry again, whether it waits, has landed or has left.
+    fn add_again(&mut self) {
+        let mut repository = self.repository.borrow_mut();
+        let branches = repository.candidates.iter().filter(|(id, _)| !id.as_str().contains('/'));
+        let known: Vec<(EntryId, Oid)> =
+            branches.filter_map(|(id, c)| Some((id.clone(), c.clone()?))).collect();
+        let Some((id, commit)) = repository.world.random.pick(&known).cloned() else { return };
+        let (tip, _) = repository.world.tip();
+        repository.append(QueueEvent::Added {
+            candidate: EntryCommit { entry: id.to_string(), commit },
+            attempt: None,
             priority: 0,
             after: Vec::new(),
             tip,
@@ -191,7 +210,7 @@ impl Simulation {
     }
 
     fn step(&mut self) {
-        let choice = self.repository.borrow_mut().world.random.below(20);
+        let choice = self.repository.borrow_mut().world.random.below(21);
         match choice {
             0 | 1 => {
                 let count = 1 + self.repository.borrow_mut().world.random.below(4);
@@ -220,6 +239,7 @@ impl Simulation {
                 let event = if repository.world.random.below(3) == 0 { paused } else { resumed };
                 repository.append(event);
             }
+            20 => self.add_again(),
             6..12 => drop(self.end_verification(60_000)),
             _ => self.work(),
         }
@@ -264,7 +284,8 @@ impl Simulation {
                 QueueEvent::Landed { entries, .. } => {
                     for entry in entries {
                         let name = (entry.entry.clone(), entry.commit.clone());
-                        assert!(landed.insert(name), "{} is logged as landed twice", entry.entry);
+                        let new = landed.insert(name) || entry.landed_as.is_none();
+                        assert!(new, "{} is logged as landed twice", entry.entry);
                         let number = repository.world.number(&entry.commit);
                         let (tip, _) = repository.world.tip();
                         assert!(repository.world.contains(&tip, number), "{}", entry.entry);
@@ -317,12 +338,14 @@ fn worker_killed_between_any_two_actions_lands_every_entry_once() {
     }
     let situations = [
         "branches and tasks in one train",
+        "content on the target already",
         "entry that cannot be checked out",
         "infrastructure fault",
         "killed",
         "killed after the target moved",
         "landing on hold",
         "log moved before the landing",
+        "refused entry",
         "target moved before the landing",
     ];
     for situation in situations {

@@ -107,7 +107,7 @@ fn failing_tip_holds_the_queue_and_charges_no_entry() {
 }
 
 #[test]
-fn five_infrastructure_faults_in_a_row_need_a_person() {
+fn five_infrastructure_faults_of_the_tip_need_a_person() {
     let mut simulation = calm();
     simulation.add(good());
     let mut faults = 0;
@@ -116,9 +116,31 @@ fn five_infrastructure_faults_in_a_row_need_a_person() {
         simulation.work();
         faults += usize::from(simulation.end_verification(1_000_000));
     }
-    assert_eq!(faults, 5);
+    // Two of the train, two of the entry alone, and five of the tip without it.
+    assert_eq!(faults, 2 + 2 + 5);
     assert!(matches!(simulation.exit(), Some(QueueExit::NeedsPerson(_))));
     assert_eq!(outcomes(&simulation), [""; 0], "no entry is charged");
+}
+
+#[test]
+fn entry_that_cannot_be_checked_out_is_rejected_and_the_others_land() {
+    let mut simulation = calm();
+    simulation.add(good());
+    simulation.add(CandidateChange { unverifiable: true, ..CandidateChange::default() });
+    simulation.add(good());
+    simulation.run_to_the_end();
+    let mut outcomes = outcomes(&simulation);
+    outcomes.sort();
+    assert_eq!(outcomes, ["landed branch-1", "landed branch-3", "rejected run-1/task-2"]);
+}
+
+#[test]
+fn refused_entry_costs_no_verification() {
+    let mut simulation = calm();
+    simulation.add(CandidateChange { refused: true, ..CandidateChange::default() });
+    simulation.run_to_the_end();
+    assert_eq!(outcomes(&simulation), ["rejected branch-1"]);
+    assert_eq!(simulation.repository.borrow().world.runs, 0);
 }
 
 #[test]

@@ -6,12 +6,12 @@ use std::rc::Rc;
 
 use anyhow::{Result, bail};
 use git_harness::domain::id::{Oid, Timestamp};
-use git_harness::domain::queue::{Car, Conflict, EntryId, QueueSettings};
+use git_harness::domain::queue::{EntryId, QueueSettings};
 use git_harness::domain::verdict::{CheckReport, Verdict};
 use git_harness::store::queue_log::QueueLogEntry;
 use git_harness::testing::queue::{
-    CandidateState, CommitOutcome, QueueHost, QueueReport, QueueRules, QueuedEntry, TrainLanding,
-    TrainVerdict, TrainVerification, VerificationStart,
+    CandidateState, CommitOutcome, QueueHost, QueueReport, QueueRules, QueuedEntry, TrainBuild,
+    TrainLanding, TrainVerdict, TrainVerification, VerificationStart,
 };
 use git_harness::wire::queue::{ConflictedPath, QueueEvent};
 
@@ -138,9 +138,24 @@ impl QueueHost for SimulatedHost {
         })
     }
 
-    fn build(&mut self, onto: &Oid, entries: &[QueuedEntry]) -> Result<(Vec<Car>, Vec<Conflict>)> {
+    fn build(&mut self, onto: &Oid, entries: &[QueuedEntry]) -> Result<TrainBuild> {
         self.act()?;
-        Ok(self.repository.borrow_mut().world.merge(onto, &Self::pairs(entries)))
+        let mut repository = self.repository.borrow_mut();
+        let (mut build, mut pairs) = (TrainBuild::default(), Vec::new());
+        for (id, candidate) in Self::pairs(entries) {
+            let number = repository.world.number(&candidate);
+            if repository.world.contains(onto, number) {
+                repository.covered.insert("content on the target already");
+                build.contained.push(id);
+            } else if repository.world.refuses(number) {
+                repository.covered.insert("refused entry");
+                build.refused.push((id, "it breaks the rules".into()));
+            } else {
+                pairs.push((id, candidate));
+            }
+        }
+        (build.cars, build.conflicts) = repository.world.merge(onto, &pairs);
+        Ok(build)
     }
 
     fn find_conflicts(

@@ -13,6 +13,8 @@ use super::random::{Random, mix};
 pub(super) struct CandidateChange {
     /// The change fails on every tree.
     pub bad: bool,
+    /// The change breaks the rules of the target.
+    pub refused: bool,
     /// No tree with the change can be checked out.
     pub unverifiable: bool,
     /// Older changes with which the change fails, in whatever order they land.
@@ -129,6 +131,11 @@ impl QueueWorld {
         self.nodes[commit].tree.clone()
     }
 
+    /// Returns true if a change breaks the rules of the target.
+    pub(super) fn refuses(&self, number: usize) -> bool {
+        self.changes[number].refused
+    }
+
     /// Returns true if a commit contains a change.
     pub(super) fn contains(&self, commit: &Oid, number: usize) -> bool {
         self.nodes[commit].has(number)
@@ -140,7 +147,11 @@ impl QueueWorld {
         let with =
             |pairs: &Pairs| pairs.get(&number).is_some_and(|o| o.iter().any(|o| onto.has(*o)));
         let change = &self.changes[number];
-        !change.bad && !change.unverifiable && !with(&self.breaks) && !with(&self.conflicts)
+        !change.bad
+            && !change.refused
+            && !change.unverifiable
+            && !with(&self.breaks)
+            && !with(&self.conflicts)
     }
 
     fn put(&mut self, onto: &Oid, number: usize) -> Oid {
@@ -161,7 +172,8 @@ impl QueueWorld {
         let name = mix(u64::from_str_radix(&onto.as_str()[1..17], 16).unwrap());
         let commit = oid('c', mix(name ^ hash));
         let (parent, change) = (Some(onto.clone()), Some(number));
-        self.nodes.insert(commit.clone(), Node { tree, set, hash, fails, unverifiable, parent, change });
+        self.nodes
+            .insert(commit.clone(), Node { tree, set, hash, fails, unverifiable, parent, change });
         commit
     }
 
