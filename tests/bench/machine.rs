@@ -17,7 +17,7 @@ use git_harness::domain::id::{Oid, RunId, TaskId, Timestamp};
 use git_harness::domain::machine::{Decision, Effect, Observation, decide, owed};
 use git_harness::domain::plan::{Plan, Task};
 use git_harness::domain::retry::{Policy, Share};
-use git_harness::domain::session::{Class, Cost, SessionReport, Tokens, Usage};
+use git_harness::domain::session::{Class, Cost, SessionProgress, SessionReport, Tokens, Usage};
 use git_harness::domain::state::RunState;
 use git_harness::domain::termination::Termination;
 use git_harness::domain::verdict::{Candidate, CheckReport, Finding, Verdict};
@@ -96,7 +96,7 @@ fn plan(count: usize, chained: bool) -> Plan {
     let task = |n: usize| Task {
         id: name(n),
         files: (0..4).map(|part| format!("src/{n}.{part}.rs")).collect(),
-        after: if chained && n % CHAIN > 0 { vec![name(n - 1)] } else { Vec::new() },
+        after: if chained && !n.is_multiple_of(CHAIN) { vec![name(n - 1)] } else { Vec::new() },
         lines: 1,
         tokens: 1,
         level: 0,
@@ -114,7 +114,9 @@ fn report(class: Class) -> SessionReport {
         usage: Usage { tokens: Some(tokens), cost: Some(Cost(1)) },
         cumulative: false,
         resets_at: None,
+        limited_model: None,
         denials: 0,
+        progress: SessionProgress::Answered,
     }
 }
 
