@@ -389,7 +389,7 @@ impl Engine<'_> {
     fn queue_acts(&self) -> bool {
         match self.queue.view(&self.ctx) {
             WorkerView::Busy => !self.queue.is_empty(),
-            WorkerView::Waiting(worker) => self.options.wait && worker.verifying > 0,
+            WorkerView::Waiting(worker) => worker.awaited > 0,
             WorkerView::Other { .. } => false,
         }
     }

@@ -144,6 +144,11 @@ impl Store {
         Ok((tip, entries))
     }
 
+    /// Returns the tip of a target's queue log.
+    pub fn queue_log_tip(&self, target: &str) -> Result<Option<Oid>> {
+        self.read(&layout::queue_log(&layout::target_key(target)))
+    }
+
     /// Returns the last event of a target's queue log.
     pub fn last_queue_event(&self, target: &str) -> Result<Option<QueueEvent>> {
         let name = layout::queue_log(&layout::target_key(target));

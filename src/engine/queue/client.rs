@@ -119,9 +119,13 @@ impl QueueClient {
 
     /// Returns the worker as the run sees it.
     pub(crate) fn view(&self, ctx: &Context) -> WorkerView {
+        let tip = ctx.store.queue_log_tip(&ctx.manifest.target).ok().flatten();
         match self.worker() {
+            // What the worker has not read, or the run has not, may change everything.
             Some(state)
-                if state.works && (state.log_tip != self.log_tip && state.problem.is_none()) =>
+                if state.works
+                    && state.problem.is_none()
+                    && (state.log_tip != tip || self.log_tip != tip) =>
             {
                 WorkerView::Busy
             }
@@ -199,21 +203,28 @@ impl QueueClient {
         let stale = self.waiting.iter().filter(|(task, commit)| wanted.get(task) != Some(commit));
         let stale: Vec<TaskId> = stale.map(|(task, _)| task.clone()).collect();
         let mut events = self.removals(ctx, stale.iter(), "it does not wait to land any more")?;
-        let new = requests.iter().filter(|r| self.waiting.get(&r.task) != Some(&r.candidate));
-        let mut added = new.peekable();
-        let tip = if added.peek().is_some() { Some(ctx.tip()?) } else { None };
-        for (request, tip) in added.zip(tip.iter().cycle()) {
-            let entry = task_entry(&ctx.run, &request.task)?.to_string();
-            events.push(QueueEvent::Added {
-                candidate: EntryCommit { entry, commit: request.candidate.clone() },
-                attempt: Some(request.attempt),
-                priority: 0,
-                after: Vec::new(),
-                tip: tip.clone(),
-                by: format!("the run `{}`", ctx.run),
-            });
+        let is_new = |r: &&LandingRequest| self.waiting.get(&r.task) != Some(&r.candidate);
+        let added: Vec<&LandingRequest> = requests.iter().filter(is_new).collect();
+        if !added.is_empty() {
+            let tip = ctx.tip()?;
+            for request in &added {
+                let entry = task_entry(&ctx.run, &request.task)?.to_string();
+                events.push(QueueEvent::Added {
+                    candidate: EntryCommit { entry, commit: request.candidate.clone() },
+                    attempt: Some(request.attempt),
+                    priority: 0,
+                    after: Vec::new(),
+                    tip: tip.clone(),
+                    by: format!("the run `{}`", ctx.run),
+                });
+            }
         }
-        self.append(ctx, &events)
+        let changed = self.append(ctx, &events)?;
+        // They wait from now on, not only from the next look at the log.
+        for request in added {
+            self.waiting.insert(request.task.clone(), request.candidate.clone());
+        }
+        Ok(changed)
     }
 
     /// Takes tasks out of the queue, so that they do not land any more. The caller reads the log

@@ -96,9 +96,12 @@ impl<'a> GitHost<'a> {
         }
     }
 
-    /// Releases the check worktree of a verification that has ended.
-    pub(super) fn release(&mut self, id: &VerificationId) {
-        self.busy.remove(id);
+    /// Releases the check worktree of a verification whose verdict is logged.
+    pub(super) fn release(&mut self, id: &VerificationId) -> Result<()> {
+        match self.busy.remove(id) {
+            Some(worktree) => verification::forget_outcome(&self.context, &worktree),
+            None => Ok(()),
+        }
     }
 
     /// Returns the run whose `[queue]` section applies if the target has no rules of its own: the

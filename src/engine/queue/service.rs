@@ -133,10 +133,12 @@ fn handle(
         QueueMessage::Signal(signal) => return Ok(Some(QueueExit::Interrupted(signal))),
         QueueMessage::Stop => return Ok(Some(QueueExit::Later)),
         QueueMessage::Verified(id, outcome) => {
-            if !matches!(*outcome, Ok(None)) {
-                worker.host().release(&id);
-            }
+            let ended = !matches!(*outcome, Ok(None));
             worker.finish(id, *outcome)?;
+            // Only now: an outcome that no event has yet must survive a kill.
+            if ended {
+                worker.host().release(&id)?;
+            }
         }
         QueueMessage::Wake => {}
     }
@@ -156,6 +158,8 @@ pub(crate) struct WorkerState {
     pub idle: bool,
     /// The number of verifications under way.
     pub verifying: usize,
+    /// The number of verifications whose end or state a thread of this process will report.
+    pub awaited: usize,
     /// The number of entries that a train takes now.
     pub train_size: usize,
     /// The reason why nothing lands, if a person must act.
@@ -329,6 +333,7 @@ impl Supervised {
             log_tip: worker.log_tip().cloned(),
             idle: true,
             verifying: worker.verifying(),
+            awaited: worker.awaited(),
             train_size: worker.queue().train_size(),
             problem: worker.problem(),
             failing_tip: worker.failing_tip(),
@@ -339,8 +344,8 @@ impl Supervised {
             (self.notify)(WorkerNotice::Note(problem));
         }
         let changed = self.set(|old| {
-            let changed = (&old.log_tip, old.verifying, &old.problem, old.works)
-                != (&state.log_tip, state.verifying, &state.problem, true);
+            let changed = (&old.log_tip, old.verifying, old.awaited, &old.problem, old.works)
+                != (&state.log_tip, state.verifying, state.awaited, &state.problem, true);
             *old = state;
             changed
         });

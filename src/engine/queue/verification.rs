@@ -75,9 +75,13 @@ impl KeeperVerification {
                 TrainVerdict { report, results_by_entry, note_lines: Vec::new() }
             }
         };
-        folder.clear()?;
         Ok(Some(verdict))
     }
+}
+
+/// Removes the outcome in the folder of a check worktree. The caller has logged the verdict.
+pub(super) fn forget_outcome(context: &QueueContext, worktree: &str) -> Result<()> {
+    AssignmentFolder::create(folder(context, worktree))?.clear()
 }
 
 /// Returns the folder of the keeper of a check worktree.

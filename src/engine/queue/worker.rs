@@ -257,6 +257,11 @@ impl<H: QueueHost> QueueWorker<H> {
         self.log_tip.as_ref()
     }
 
+    /// Returns the number of verifications that the host will report.
+    pub fn awaited(&self) -> usize {
+        self.running.len()
+    }
+
     /// Returns the number of verifications under way.
     pub fn verifying(&self) -> usize {
         self.running.len() + self.unattended.len()
