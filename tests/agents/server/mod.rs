@@ -82,6 +82,8 @@ pub(crate) struct ReceivedRequest {
     pub(crate) fault: Option<&'static str>,
     /// The tokens of the answer, if there was one.
     pub(crate) usage: Option<ScriptedUsage>,
+    /// The usage that an answer began with before it hung. Only one of the services tells it.
+    pub(crate) begun: Option<ScriptedUsage>,
 }
 
 /// Chooses the fault of each request. Fault and usage of the request are not set yet.
@@ -240,6 +242,7 @@ impl Server {
             steps,
             fault: None,
             usage: None,
+            begun: None,
         };
         let standing = state.limit.filter(|limit| limit.until > Instant::now());
         let fault = standing.map(Fault::Limited).or_else(|| (state.plan)(&entry));
@@ -249,6 +252,8 @@ impl Server {
         let usage = ScriptedUsage::of(u64::try_from(steps).unwrap(), path == "/v1/messages");
         entry.fault = fault.as_ref().map(Fault::name);
         entry.usage = fault.as_ref().is_none_or(Fault::answers).then_some(usage);
+        let hangs = matches!(fault, Some(Fault::HangMidway)) && path == "/v1/messages";
+        entry.begun = hangs.then_some(ScriptedUsage { output: 1, ..usage });
         let line = json!({
             "ms": u64::try_from(entry.at.as_millis()).unwrap(), "path": entry.path, "index": index,
             "session": entry.session, "number": number, "turn": turn, "files": entry.files,
