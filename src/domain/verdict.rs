@@ -74,6 +74,16 @@ pub struct CheckReport {
     pub results: Vec<CheckResult>,
 }
 
+impl CheckReport {
+    /// Returns the findings of a failed verdict. Empty for any other verdict.
+    pub fn findings(&self) -> &[Finding] {
+        match &self.verdict {
+            Verdict::Failed(findings) => findings,
+            Verdict::Passed | Verdict::Errored(_) => &[],
+        }
+    }
+}
+
 /// The objection of an evaluator to a candidate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Objection {

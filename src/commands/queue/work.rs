@@ -14,7 +14,7 @@ use crate::commands::workspace;
 use crate::engine::queue::{self, QueueExit, QueueOptions, QueueReport};
 use crate::error::{self, Advice};
 use crate::process::Lock;
-use crate::store::{Store, layout, make_parent};
+use crate::store::Store;
 use crate::ui::{Ui, human};
 
 /// The polling interval of a process that watches.
@@ -22,8 +22,8 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 
 /// `git harness queue run`
 pub(super) fn run(store: Store, target: String, args: &cli::QueueRunArgs, ui: &Ui) -> Result<u8> {
-    let path = store.local().integrator_lock(&layout::target_key(&target));
-    make_parent(&path)?;
+    let context = Arc::new(super::context(store.clone(), target.clone())?);
+    let path = queue::worker_lock(&context)?;
     let lock = Lock::try_take(&path, "works on a queue")
         .with_context(|| format!("cannot use the lock file {}", path.display()))?;
     let before = QueueSummary::read(&store, &target)?.tally();
@@ -40,7 +40,6 @@ pub(super) fn run(store: Store, target: String, args: &cli::QueueRunArgs, ui: &U
         }
     };
     let ended = {
-        let context = Arc::new(super::context(store.clone(), target.clone())?);
         let report = Box::new(|report: QueueReport<'_>| events::report(&report, ui));
         let options = QueueOptions { follow: args.follow, push: args.push.clone() };
         queue::run(&context, workspace::open_run(&store), &options, report)?
@@ -70,13 +69,13 @@ fn landed_code(all_landed: bool) -> u8 {
 
 /// `git harness queue sweep`
 pub(super) fn sweep(store: &Store, target: &str, ui: &Ui) -> Result<u8> {
-    let path = store.local().integrator_lock(&layout::target_key(target));
-    make_parent(&path)?;
+    let context = super::context(store.clone(), target.to_owned())?;
+    let path = queue::worker_lock(&context)?;
     let Ok(_lock) = Lock::try_take(&path, "sweeps a queue")? else {
         let hint = "stop it first: its worktrees are in use";
         return Err(Advice::new("another process works on this queue", hint).into());
     };
-    let removed = super::context(store.clone(), target.to_owned())?.sweep(None)?;
+    let removed = context.sweep(None)?;
     ui.status(&format!("removed {}", human::number(removed, "worktree")));
     Ok(error::OK)
 }

@@ -12,7 +12,7 @@ use super::host::{
 use super::worker::{Faults, QueueWorker, RunningVerification};
 use crate::domain::id::{Oid, Timestamp};
 use crate::domain::queue::{EjectReason, EntryId, EntryStatus, QueueInput, TrainId, TrainKind};
-use crate::domain::verdict::{CheckReport, Finding, Verdict};
+use crate::domain::verdict::{Finding, Verdict};
 use crate::wire::facts::{WireFinding, WireResult};
 use crate::wire::queue::{Ejection, EntryCommit, LandedEntry, ObjectId, QueueEvent};
 
@@ -153,7 +153,7 @@ impl<H: QueueHost> QueueWorker<H> {
                 self.unattended.insert(id, running);
                 return Ok(());
             }
-            Err(error) => errored(format!("{error:#}")),
+            Err(error) => TrainVerdict::without_results(Verdict::Errored(format!("{error:#}"))),
         };
         let RunningVerification { verification, since, rules } = running;
         if let Verdict::Errored(fault) = &verdict.report.verdict {
@@ -206,10 +206,10 @@ impl<H: QueueHost> QueueWorker<H> {
                 self.rejections.insert(alone.id.clone(), (tree.clone(), verdict));
             }
             ([], Verdict::Failed(findings)) if attempt > 1 => {
-                let tip = verification.tip.short().to_owned();
+                let (target, tip) = (self.host.target_name(), verification.tip.short());
                 for finding in findings {
                     let Finding { check, text, .. } = finding;
-                    self.note(format!("on the target at {tip}, `{check}` fails: {text}"));
+                    self.note(format!("on `{target}` at {tip}, `{check}` fails: {text}"));
                 }
             }
             (_, Verdict::Failed(_) | Verdict::Errored(_)) => {}
@@ -230,15 +230,8 @@ impl<H: QueueHost> QueueWorker<H> {
     ) -> Result<bool> {
         let entry = self.entry(id, &candidate);
         let reason = match reason {
-            EjectReason::Rejected { finding } => self.rejection(&entry, finding),
-            EjectReason::Refused { reason } => match self.rejection(&entry, reason) {
-                Ejection::Rejected { finding, findings, results, tree, refused: _ } => {
-                    Ejection::Rejected { finding, findings, results, tree, refused: true }
-                }
-                other @ (Ejection::Conflict { .. }
-                | Ejection::ChangesRequested { .. }
-                | Ejection::Blocked { .. }) => other,
-            },
+            EjectReason::Rejected { finding } => self.rejection(&entry, finding, false),
+            EjectReason::Refused { reason } => self.rejection(&entry, reason, true),
             EjectReason::Conflict { paths } => {
                 let tip = self.queue.tip().clone();
                 let sides = self.host.conflict_sides(&tip, &entry, paths)?;
@@ -251,29 +244,30 @@ impl<H: QueueHost> QueueWorker<H> {
         Ok(true)
     }
 
-    /// Returns the reason for a rejection. A task's next attempt gets the findings.
-    fn rejection(&mut self, entry: &QueuedEntry, finding: &str) -> Ejection {
+    /// Returns the reason for a rejection. A task's next attempt gets the findings. `refused` is
+    /// true if no check was run.
+    fn rejection(&mut self, entry: &QueuedEntry, finding: &str, refused: bool) -> Ejection {
         let finding = finding.to_owned();
         let recorded = self.rejections.remove(&entry.id);
         let Some(attempt) = entry.attempt else {
             let (findings, results, tree) = (Vec::new(), Vec::new(), None);
-            return Ejection::Rejected { finding, findings, results, tree, refused: false };
+            return Ejection::Rejected { finding, findings, results, tree, refused };
         };
         let (tree, report) = match recorded {
             Some((tree, verdict)) => (Some(ObjectId(tree)), verdict.report),
-            None => (None, errored(String::new()).report),
-        };
-        let findings = match report.verdict {
-            Verdict::Failed(findings) => findings,
-            Verdict::Passed | Verdict::Errored(_) => {
-                vec![Finding { attempt, check: "landing".into(), text: finding.clone() }]
+            None => {
+                let text = finding.clone();
+                let findings = vec![Finding { attempt, check: "landing".into(), text }];
+                (None, TrainVerdict::without_results(Verdict::Failed(findings)).report)
             }
         };
+        // Only failed verdicts are recorded as rejections.
+        let findings = report.findings();
         Ejection::Rejected {
             finding,
             findings: findings.iter().map(WireFinding::from).collect(),
             results: report.results.iter().map(WireResult::from).collect(),
-            refused: false,
+            refused,
             tree,
         }
     }
@@ -282,12 +276,6 @@ impl<H: QueueHost> QueueWorker<H> {
 fn finding_text(findings: &[Finding]) -> String {
     let lines = findings.iter().map(|f| format!("check `{}`: {}", f.check, f.text));
     lines.collect::<Vec<_>>().join("\n")
-}
-
-/// Returns the verdict on a verification that could not run.
-fn errored(fault: String) -> TrainVerdict {
-    let report = CheckReport { verdict: Verdict::Errored(fault), results: Vec::new() };
-    TrainVerdict { report, results_by_entry: Default::default(), note_lines: Vec::new() }
 }
 
 fn verified_event(verification: &TrainVerification, verdict: &TrainVerdict, ms: u64) -> QueueEvent {

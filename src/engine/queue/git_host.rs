@@ -105,17 +105,13 @@ impl<'a> GitHost<'a> {
     }
 
     /// Returns the run whose `[queue]` section applies if the target has no rules of its own: the
-    /// run of this process, or else the run of the first task.
-    fn settings_run(&mut self, entries: &[QueuedEntry]) -> Result<Option<Arc<Context>>> {
+    /// run of this process, or else the run of the first task whose run is there.
+    fn settings_run(&mut self, entries: &[QueuedEntry]) -> Option<Arc<Context>> {
         if let Some(own) = self.runs.own() {
-            return Ok(Some(Arc::clone(own)));
+            return Some(Arc::clone(own));
         }
-        let first = entries.iter().find(|entry| entry.attempt.is_some());
-        Ok(first
-            .map(|entry| self.runs.ruled(entry))
-            .transpose()?
-            .and_then(|ruled| ruled.task)
-            .map(|(run, _)| run))
+        let mut tasks = entries.iter().filter(|entry| entry.attempt.is_some());
+        tasks.find_map(|entry| self.runs.ruled(entry).ok()?.task).map(|(run, _)| run)
     }
 
     /// Returns the folder of the check worktrees: where the target's rules place it, or else the
@@ -212,6 +208,10 @@ impl QueueHost for GitHost<'_> {
         self.context.store.barrier()
     }
 
+    fn target_name(&self) -> String {
+        self.context.short().to_owned()
+    }
+
     fn target(&mut self) -> Result<(Oid, Oid)> {
         let tip = self.context.tip()?;
         let tree = self.context.store.repo().tree_of(&tip)?;
@@ -223,7 +223,7 @@ impl QueueHost for GitHost<'_> {
     }
 
     fn rules(&mut self, tip: &Oid, entries: &[QueuedEntry]) -> Result<QueueRules> {
-        let run = self.settings_run(entries)?;
+        let run = self.settings_run(entries);
         let owned = run.as_ref().filter(|run| run.manifest.target_created);
         let branches = entries.iter().any(|entry| entry.attempt.is_none());
         self.rules =
@@ -354,13 +354,8 @@ impl QueueHost for GitHost<'_> {
             return Ok(VerificationStart::Known(verdict));
         }
         if trusted {
-            let report = crate::domain::verdict::CheckReport {
-                verdict: Verdict::Passed,
-                results: Vec::new(),
-            };
-            let verdict =
-                TrainVerdict { report, results_by_entry: BTreeMap::new(), note_lines: Vec::new() };
-            return Ok(VerificationStart::Known(verdict));
+            let passed = TrainVerdict::without_results(Verdict::Passed);
+            return Ok(VerificationStart::Known(passed));
         }
         let Some(worktree) = worktree else { return Ok(VerificationStart::Busy) };
         self.spawn(KeeperVerification {

@@ -10,7 +10,7 @@ use anyhow::Result;
 
 use crate::domain::id::{Oid, RunId, TaskId, Timestamp};
 use crate::domain::queue::{Car, Conflict, EntryId, QueueSettings, TrainId, TrainKind};
-use crate::domain::verdict::{CheckReport, CheckResult};
+use crate::domain::verdict::{CheckReport, CheckResult, Verdict};
 use crate::store::queue_log::QueueLogEntry;
 use crate::wire::queue::{ConflictedPath, QueueEvent};
 
@@ -120,6 +120,14 @@ pub struct TrainVerdict {
     pub note_lines: Vec<String>,
 }
 
+impl TrainVerdict {
+    /// Creates a verdict that no check has given.
+    pub fn without_results(verdict: Verdict) -> Self {
+        let report = CheckReport { verdict, results: Vec::new() };
+        Self { report, results_by_entry: BTreeMap::new(), note_lines: Vec::new() }
+    }
+}
+
 /// The answer to the start of a verification.
 #[derive(Debug)]
 pub enum VerificationStart {
@@ -217,6 +225,8 @@ pub trait QueueHost {
     fn append_log(&mut self, events: &[QueueEvent]) -> Result<()>;
     /// Makes everything durable that was written so far.
     fn sync(&mut self) -> Result<()>;
+    /// Returns the target's name for people.
+    fn target_name(&self) -> String;
     /// Returns the target's tip and the tip's tree.
     fn target(&mut self) -> Result<(Oid, Oid)>;
     /// Returns the tree of a commit.

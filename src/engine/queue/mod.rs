@@ -31,5 +31,5 @@ pub(crate) mod worker;
 pub(crate) use context::{QueueContext, TargetRules};
 pub(crate) use host::QueueReport;
 pub(crate) use runs::OpenRun;
-pub(crate) use service::{QueueOptions, QueueService, WorkerNotice, run};
+pub(crate) use service::{QueueOptions, QueueService, WorkerNotice, run, worker_lock};
 pub(crate) use worker::QueueExit;

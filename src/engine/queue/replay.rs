@@ -39,17 +39,11 @@ impl<H: QueueHost> QueueWorker<H> {
             return Ok(());
         }
         for QueueLogEntry { event, .. } in &entries {
-            match event {
-                // The transaction of the landing is not synced yet.
-                QueueEvent::Landed { .. } => self.unsynced.push(event.clone()),
-                QueueEvent::Added { .. }
-                | QueueEvent::Replaced(_)
-                | QueueEvent::Approved { .. }
-                | QueueEvent::Removed { .. }
-                | QueueEvent::Paused { .. }
-                | QueueEvent::Resumed { .. }
-                | QueueEvent::Verified { .. }
-                | QueueEvent::Ejected { .. } => self.host.report(QueueReport::Event(event)),
+            // The transaction of a landing is not synced yet.
+            if matches!(event, QueueEvent::Landed { .. }) {
+                self.unsynced.push(event.clone());
+            } else {
+                self.host.report(QueueReport::Event(event));
             }
         }
         self.fold(entries)?;

@@ -16,7 +16,7 @@ use super::context::QueueContext;
 use super::git_host::{GitHost, ReportSink};
 use super::host::{QueueReport, TrainVerdict, VerificationId};
 use super::runs::{OpenRun, RunContexts};
-use super::worker::{QueueExit, QueueWorker};
+use super::worker::{QueueExit, QueueWorker, live_entries};
 use crate::domain::id::Oid;
 use crate::engine::{Context, KeeperWait, signals};
 use crate::process::Lock;
@@ -73,7 +73,11 @@ pub(crate) fn run(
         tell.send(QueueMessage::Signal(signal)).ok();
         flag.store(true, Ordering::SeqCst);
     })?;
-    context.rules(&context.tip()?)?;
+    let (_, log) = context.store.queue_log(&context.target, None)?;
+    if !live_entries(&log).iter().any(|entry| entry.attempt.is_some()) {
+        // Branches need the rules of the target. Tasks have the checks of their runs.
+        context.rules(&context.tip()?)?;
+    }
     let remote = (options.push.clone(), KeeperWait::Block);
     let runs = RunContexts::new(None, open);
     let mut host = GitHost::new(Arc::clone(context), runs, remote, sender, report);

@@ -1,7 +1,6 @@
 //! Verification of a train's prefix by a keeper, in a check worktree that no agent and no author of
 //! a branch has used.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,7 +9,7 @@ use anyhow::Result;
 use super::checks::TrainChecks;
 use super::context::QueueContext;
 use super::host::{TrainVerdict, TrainVerification};
-use crate::domain::verdict::{CheckReport, Verdict};
+use crate::domain::verdict::Verdict;
 use crate::engine::work::assignment::{
     self, AssignmentFolder, EarlierResult, Finished, KeeperWait, OnDeath,
 };
@@ -69,10 +68,7 @@ impl KeeperVerification {
                 TrainVerdict { report, results_by_entry, note_lines }
             }
             Some(Finished::Died(keeper)) => {
-                let verdict = Verdict::Errored(checks::fault(&keeper));
-                let report = CheckReport { verdict, results: Vec::new() };
-                let results_by_entry = BTreeMap::new();
-                TrainVerdict { report, results_by_entry, note_lines: Vec::new() }
+                TrainVerdict::without_results(Verdict::Errored(checks::fault(&keeper)))
             }
         };
         Ok(Some(verdict))

@@ -149,6 +149,9 @@ impl<H: QueueHost> QueueWorker<H> {
         };
         worker.replay()?;
         worker.verifications.iter_mut().for_each(|logged| logged.by_earlier_worker = true);
+        // The run of a task may be gone. Then its entry would keep every train from being built.
+        let tasks = worker.live().into_iter().filter(|entry| entry.attempt.is_some());
+        worker.observe_candidates(&tasks.collect::<Vec<_>>())?;
         worker.regroup()?;
         worker.observe_target()?;
         worker.follow_last_landing()?;
@@ -229,12 +232,13 @@ impl<H: QueueHost> QueueWorker<H> {
         if let Some(reason) = &self.person {
             return Some(reason.clone());
         }
+        let target = self.host.target_name();
         match self.queue.stopped() {
-            Some(StopReason::Paused) => {
-                Some("the queue is paused: `git harness queue resume` continues it".into())
-            }
+            Some(StopReason::Paused) => Some(format!(
+                "the queue of `{target}` is paused: `git harness queue resume` continues it"
+            )),
             Some(StopReason::TipFails) => Some(format!(
-                "the target fails its own checks at {}; fix it there and the queue continues",
+                "`{target}` fails its own checks at {}; fix it there and the queue continues",
                 self.queue.tip().short()
             )),
             None => self.hold.as_ref().map(|hold| format!("landing waits: {}", hold.reason)),
@@ -275,11 +279,6 @@ impl<H: QueueHost> QueueWorker<H> {
     /// Returns the host.
     pub fn host(&mut self) -> &mut H {
         &mut self.host
-    }
-
-    /// Ends the worker and returns the host.
-    pub fn into_host(self) -> H {
-        self.host
     }
 
     /// Returns the entry with the candidate that the queue has.

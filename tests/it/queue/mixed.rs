@@ -181,3 +181,20 @@ fn holder_killed_at_every_failpoint_is_replaced_by_the_waiting_start() {
     }
     assert!(n > 8, "only {n} failpoints");
 }
+
+#[test]
+fn task_of_a_deleted_run_leaves_the_queue_and_branches_land() {
+    let queue = with_tasks();
+    queue.sandbox.run(&["queue", "pause"]).exits(0);
+    queue.sandbox.run(&["start"]).exits(3);
+    for prefix in ["refs/harness/runs", "refs/harness/tasks"] {
+        for name in queue.sandbox.git(&["for-each-ref", "--format=%(refname)", prefix]).lines() {
+            queue.sandbox.git(&["update-ref", "-d", name]);
+        }
+    }
+    queue.branch("b0", "main", &[("f-new", "more\n")]);
+    queue.add(&["b0"]);
+    queue.sandbox.run(&["queue", "resume"]).exits(0);
+    queue.sandbox.run(&["queue", "run"]).exits(0);
+    assert_eq!(landed(&queue), ["b0"]);
+}

@@ -99,6 +99,10 @@ impl QueueHost for SimulatedHost {
         self.act()
     }
 
+    fn target_name(&self) -> String {
+        "main".into()
+    }
+
     fn target(&mut self) -> Result<(Oid, Oid)> {
         Ok(self.repository.borrow().world.tip())
     }
