@@ -43,17 +43,18 @@ use crate::ui::Ui;
 /// Runs the command that this process was given and returns its exit code.
 pub fn run() -> u8 {
     let ui = Ui::new(false);
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(problem) => return usage(&ui, &problem),
-    };
-    match dispatch(&cli, &ui) {
-        Ok(code) => code,
-        Err(problem) => {
+    let code = match Cli::try_parse() {
+        Ok(cli) => dispatch(&cli, &ui).unwrap_or_else(|problem| {
             ui.error("fatal", &problem);
             error::FATAL
-        }
+        }),
+        Err(problem) => usage(&ui, &problem),
+    };
+    if let Some(error) = ui.write_error() {
+        ui.error("fatal", &anyhow::anyhow!("cannot write to standard output: {error}"));
+        return error::FATAL;
     }
+    code
 }
 
 /// Prints clap's message. Help and version are results; everything else is a usage error, with

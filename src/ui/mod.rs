@@ -11,6 +11,7 @@ pub(crate) mod table;
 pub(crate) mod tone;
 
 use std::io::{IsTerminal, Write};
+use std::sync::OnceLock;
 
 use serde::Serialize;
 
@@ -23,24 +24,42 @@ use crate::error::Advice;
 pub(crate) struct Ui {
     quiet: bool,
     progress: Option<progress::Display>,
+    /// The first error of writing a result.
+    write_error: OnceLock<std::io::Error>,
 }
 
 impl Ui {
     /// Creates an output without a live display. `quiet` suppresses status lines.
     pub(crate) fn new(quiet: bool) -> Self {
-        Self { quiet, progress: None }
+        Self { quiet, progress: None, write_error: OnceLock::new() }
     }
 
     /// Creates an output that shows progress: a live display on a terminal, lines elsewhere.
     pub(crate) fn with_progress(quiet: bool, total: usize) -> Self {
         let alive = !quiet && std::io::stderr().is_terminal();
-        Self { quiet, progress: alive.then(|| progress::Display::new(total)) }
+        let progress = alive.then(|| progress::Display::new(total));
+        Self { quiet, progress, write_error: OnceLock::new() }
     }
 
-    /// Prints a result. A closed pipe is not an error.
+    /// Prints a result.
     pub(crate) fn result(&self, text: &str) {
+        self.write(text.as_bytes());
+    }
+
+    /// Writes to standard output. A closed pipe is not an error.
+    fn write(&self, bytes: &[u8]) {
         let mut out = std::io::stdout().lock();
-        out.write_all(text.as_bytes()).and_then(|()| out.flush()).ok();
+        match out.write_all(bytes).and_then(|()| out.flush()) {
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                self.write_error.set(error).ok();
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+
+    /// Returns the first error of writing a result, such as a full disk.
+    pub(crate) fn write_error(&self) -> Option<&std::io::Error> {
+        self.write_error.get()
     }
 
     /// Prints a value as one line of JSON.
@@ -54,8 +73,7 @@ impl Ui {
         if self.on_terminal() {
             self.result(&printable(&String::from_utf8_lossy(bytes)));
         } else {
-            let mut out = std::io::stdout().lock();
-            out.write_all(bytes).and_then(|()| out.flush()).ok();
+            self.write(bytes);
         }
     }
 

@@ -1,8 +1,27 @@
 //! Exit codes, and the keys of JSON output.
 
+use std::process::Command;
+
 use crate::invariants::Claim;
 use crate::job::TestJob;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, program};
+
+#[test]
+fn full_standard_output_is_an_error() {
+    let sandbox = Sandbox::new(TestJob::new(&["alpha"]));
+    for args in [&["validate", "--json"][..], &["skill"], &["--help"], &["plan"]] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = Command::new(program())
+            .args(args)
+            .current_dir(&sandbox.repo)
+            .stdout(full)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(128), "{args:?}: {text}");
+        assert!(text.contains("fatal: cannot write to standard output: No space"), "{text}");
+    }
+}
 
 #[test]
 fn usage_errors_exit_with_129() {
