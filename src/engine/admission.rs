@@ -21,11 +21,11 @@ impl Engine<'_> {
     /// of a tip that others have made.
     pub(super) fn admits_attempts(&mut self, owed: &[Effect]) -> Result<bool> {
         let starts = owed.iter().any(|effect| matches!(effect, Effect::Start(..)));
-        if !starts || !self.policy.base_must_pass || self.stopping_since.is_some() {
+        if !starts || !self.policy.base_must_pass || self.interrupts.is_stopping() {
             return Ok(true);
         }
         let tip = self.ctx.tip()?;
-        if tip == self.ctx.base || self.ledger.state.tasks.has_landed(&tip) {
+        if tip == self.ctx.base || self.journal.state().tasks.has_landed(&tip) {
             self.health.trust(tip);
             return Ok(true);
         }

@@ -7,10 +7,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
-use anyhow::Result;
-
-use super::dispatcher::{Engine, Message};
-use super::results::AwaitingSync;
+use super::dispatcher::Message;
 use crate::ambient;
 use crate::store;
 
@@ -53,38 +50,5 @@ impl Barriers {
         // The thread lives as long as this handle.
         self.sender.send(self.last).ok();
         self.last
-    }
-}
-
-impl Engine<'_> {
-    /// Requests a barrier for the journaled events. The events are reported when the barrier has
-    /// completed.
-    pub(super) fn acknowledge(&mut self) {
-        if self.unsynced.is_empty() && self.published.is_empty() {
-            return;
-        }
-        let number = self.barriers.request();
-        let (decisions, published) =
-            (std::mem::take(&mut self.unsynced), std::mem::take(&mut self.published));
-        self.awaiting_sync.push(AwaitingSync { number, decisions, published });
-    }
-
-    /// Journals the batch and requests a barrier. The events are reported when they are durable.
-    pub(super) fn flush(&mut self) -> Result<()> {
-        self.record()?;
-        self.acknowledge();
-        Ok(())
-    }
-
-    /// Journals the batch, and waits until all events are durable and reported.
-    pub(super) fn settle(&mut self) -> Result<()> {
-        self.record()?;
-        self.acknowledge();
-        if let Some(last) = self.awaiting_sync.last() {
-            let number = last.number;
-            self.ctx.store.barrier()?;
-            self.report_synced(number);
-        }
-        Ok(())
     }
 }

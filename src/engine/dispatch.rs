@@ -25,10 +25,10 @@ impl Engine<'_> {
         attempt: u32,
     ) -> Result<Option<(TaskId, u32, AttemptLaunch)>> {
         let only = &self.options.only;
-        if self.interrupted.is_some() || !(only.is_empty() || only.contains(task)) {
+        if self.interrupts.signal().is_some() || !(only.is_empty() || only.contains(task)) {
             return Ok(None);
         }
-        let Some(state) = self.ledger.state.tasks.get(task).cloned() else { return Ok(None) };
+        let Some(state) = self.journal.state().tasks.get(task).cloned() else { return Ok(None) };
         let mut launch = match self.resumed_launch(&state) {
             // Another attempt uses the session's worktree. Try again later.
             Some(launch) if self.slots.is_busy(&launch.worktree) => return Ok(None),
@@ -50,7 +50,7 @@ impl Engine<'_> {
             return Ok(None);
         }
         self.reset_branch(task, &state, &launch.checkout)?;
-        if let Some(tip) = self.ledger.tips.get(task) {
+        if let Some(tip) = self.journal.tip(task) {
             launch.findings = findings(&self.ctx.store, &tip.tree)?;
         }
         Ok(Some((task.clone(), attempt, launch)))
@@ -76,12 +76,12 @@ impl Engine<'_> {
     /// Returns the largest cost of an attempt, from what is left of the task's and the run's
     /// limits.
     fn budget(&self, state: &TaskState) -> Option<Cost> {
-        self.policy.money_left(&self.ledger.state.all_spend(), Some(&state.charged()))
+        self.policy.money_left(&self.journal.state().all_spend(), Some(&state.charged()))
     }
 
     fn fresh_launch(&mut self, state: &TaskState) -> Result<AttemptLaunch> {
         let tip = self.ctx.tip()?;
-        let waiting = self.ledger.state.tasks.with_sessions().filter(|_| self.policy.resumable);
+        let waiting = self.journal.state().tasks.with_sessions().filter(|_| self.policy.resumable);
         let sessions = waiting.filter_map(|(_, s)| s.session.as_ref());
         let kept: BTreeSet<&str> =
             sessions.filter(|s| s.owner == self.ctx.owner).map(|s| s.worktree.as_str()).collect();
@@ -107,10 +107,10 @@ impl Engine<'_> {
         if let Some(tip) = old.as_ref().filter(|tip| !ours.contains(&Some(*tip))) {
             // A person committed on the branch. The branch is reset, and the chain keeps the
             // commits.
-            self.batch.keep.insert(task.clone(), tip.clone());
+            self.journal.keep_commit(task, tip.clone());
         }
         if old.as_ref() != Some(to) {
-            self.batch.moves.push(RefMove::to(branch, to.clone(), Expected::from_read(old)));
+            self.journal.move_ref(RefMove::to(branch, to.clone(), Expected::from_read(old)));
         }
         Ok(())
     }
@@ -118,10 +118,10 @@ impl Engine<'_> {
     /// Observes the probe: the first agent, which runs alone until its service has answered. The
     /// keeper of the probe creates a marker file when the service answers.
     pub(super) fn check_probe(&mut self) -> Result<()> {
-        if !self.policy.probe || self.ledger.state.account.proven {
+        if !self.policy.probe || self.journal.state().account.proven {
             return Ok(());
         }
-        let running = self.ledger.state.tasks.in_phase(&Phase::Running);
+        let running = self.journal.state().tasks.in_phase(&Phase::Running);
         let answered = |(task, s): &(&TaskId, &TaskState)| {
             self.ctx.attempt_dir(task, s.attempt).join(files::ANSWERED).exists()
         };

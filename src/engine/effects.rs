@@ -1,14 +1,13 @@
 //! The start of owed effects, each on its own thread and in its own worktree.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
 
 use super::dispatcher::{Engine, FinishedWork, Message};
 use super::in_flight::WorkId;
-use super::work::assignment::EarlierResult;
 use super::work::attempt::{self, AttemptLaunch, Launched};
 use super::work::verification::{self, VerificationAssignment};
 use super::{Context, RunReport, target_checks};
@@ -33,7 +32,7 @@ const MB: u64 = 1_000_000;
 impl Engine<'_> {
     /// Starts every owed effect that the limits permit. Returns true if an effect was started.
     pub(super) fn start_effects(&mut self) -> Result<bool> {
-        let effects = owed(&self.ledger.state, ambient::now(), &self.policy);
+        let effects = owed(self.journal.state(), ambient::now(), &self.policy);
         let full = effects.iter().any(|e| matches!(e, Effect::Start(..))) && self.is_disk_full();
         let no_new_attempts = full || !self.admits_attempts(&effects)? || self.has_backlog();
         let mut begun = false;
@@ -47,7 +46,7 @@ impl Engine<'_> {
             let ends_something = matches!(effect, Effect::Await(..));
             let work = WorkId::of(&effect);
             if work.as_ref().is_some_and(|work| self.in_flight.contains(work))
-                || (self.stopping_since.is_some() && !ends_something)
+                || (self.interrupts.is_stopping() && !ends_something)
             {
                 continue;
             }
@@ -55,7 +54,7 @@ impl Engine<'_> {
                 Effect::VerifyBase => self.verify_base()?,
                 Effect::Await(task, attempt) => {
                     let worktree =
-                        self.ledger.state.tasks.get(task).and_then(|t| t.worktree.clone());
+                        self.journal.state().tasks.get(task).and_then(|t| t.worktree.clone());
                     self.spawn_await((task, *attempt), worktree, None)
                 }
                 Effect::Verify(task, attempt) => self.verify(task, *attempt),
@@ -76,18 +75,16 @@ impl Engine<'_> {
                 }
             };
         }
-        if self.stopping_since.is_none() {
+        if !self.interrupts.is_stopping() {
             begun |= self.exchange(&queued)?;
         }
         if !launches.is_empty() {
             // Journal first: the event must exist before the keeper starts.
-            let decisions = self.batch.decisions.clone();
-            let store = self.ctx.store.clone();
-            self.ledger.record(&store, &self.proof, &mut self.batch)?;
+            let decisions = self.journal.record_starts()?;
             crate::failpoint::hit("attempt.journaled");
             for decision in &decisions {
                 if let Decision::Task(task, event) = decision {
-                    (self.report)(RunReport::Task(task, event, &self.ledger.state));
+                    (self.report)(RunReport::Task(task, event, self.journal.state()));
                 }
             }
             for (task, attempt, launch) in launches {
@@ -127,7 +124,7 @@ impl Engine<'_> {
         if worker.as_ref().is_some_and(|worker| worker.failing_tip.is_some()) {
             return true;
         }
-        let state = &self.ledger.state;
+        let state = self.journal.state();
         let held = worker.as_ref().is_some_and(|worker| worker.problem.is_some());
         let queued = if held { 0 } else { state.count(&Phase::Queued) };
         let without_history = || FailureRate::default().group_size(self.ctx.job.queue.batch);
@@ -167,7 +164,7 @@ impl Engine<'_> {
         if let Some(worktree) = &worktree {
             self.slots.occupy(worktree);
         }
-        let base = self.ledger.state.tasks.get(&task).and_then(|t| t.base.clone());
+        let base = self.journal.state().tasks.get(&task).and_then(|t| t.base.clone());
         let base = base.unwrap_or_else(|| self.ctx.base.clone());
         let work = WorkId::Attempt(task.clone(), attempt);
         self.spawn(work, worktree, move |ctx| {
@@ -220,32 +217,18 @@ impl Engine<'_> {
         worktree: String,
         assignment: VerificationAssignment,
     ) -> bool {
-        let (wait, earlier) = (self.options.keeper_wait(), self.earlier_result(&assignment.key()));
+        let (wait, earlier) =
+            (self.options.keeper_wait(), self.folders.earlier_result(&assignment.key()));
         self.spawn(work, Some(worktree.clone()), move |ctx| {
             let result = verification::verify_tree(ctx, &assignment, &worktree, wait, earlier)?;
             Ok(FinishedWork::Verified(Box::new(assignment), result))
         })
     }
 
-    /// Marks the folder of a keeper whose result is recorded as stale, so that a later verification
-    /// does not reuse the result.
-    pub(super) fn discard_folder(&mut self, folder: PathBuf) {
-        if let Some(key) = folder.file_name() {
-            self.recorded_keys.insert(key.to_string_lossy().into_owned());
-        }
-        self.stale_folders.push(folder);
-    }
-
-    /// Returns `Ignore` if the result in the folder of this key is already recorded. Forgets the
-    /// key.
-    fn earlier_result(&mut self, key: &str) -> EarlierResult {
-        if self.recorded_keys.remove(key) { EarlierResult::Ignore } else { EarlierResult::Use }
-    }
-
     /// Returns the worktree for a verification: the worktree of its running keeper, or else a free
     /// worktree.
     pub(super) fn check_worktree(&mut self, key: &str, stage: CheckStage) -> String {
-        match self.adopted.remove(key) {
+        match self.folders.take_adopted(key) {
             Some(worktree) => worktree,
             None => self.slots.take_for(stage),
         }
@@ -257,7 +240,7 @@ impl Engine<'_> {
         let task_verifications =
             self.in_flight.count(|work| matches!(work, WorkId::Verification(..)));
         let busy = task_verifications + self.queue.worker().map_or(0, |worker| worker.verifying);
-        let state = self.ledger.state.tasks.get(task);
+        let state = self.journal.state().tasks.get(task);
         let Some(candidate) = state.and_then(|s| s.candidate.clone()) else { return false };
         // The scope binds agents: a person may change any path.
         let scoped = state.is_some_and(|s| !s.review.revised);
@@ -266,7 +249,7 @@ impl Engine<'_> {
         }
         let worktree = self.check_worktree(&format!("t.{task}.{attempt}"), CheckStage::Task);
         let (wait, task) = (self.options.keeper_wait(), task.clone());
-        let earlier = self.earlier_result(&format!("t.{task}.{attempt}"));
+        let earlier = self.folders.earlier_result(&format!("t.{task}.{attempt}"));
         let work = WorkId::Verification(task.clone(), attempt);
         self.spawn(work, Some(worktree.clone()), move |ctx| {
             if scoped

@@ -15,16 +15,16 @@ impl Engine<'_> {
     /// Starts an evaluation if the limits permit it. Returns true if the evaluation was started.
     pub(super) fn evaluate(&mut self, task: &TaskId, attempt: u32, work: WorkId) -> Result<bool> {
         let only = &self.options.only;
-        if self.interrupted.is_some() || !(only.is_empty() || only.contains(task)) {
+        if self.interrupts.signal().is_some() || !(only.is_empty() || only.contains(task)) {
             return Ok(false);
         }
         let running = self.in_flight.count(|work| matches!(work, WorkId::Evaluation(..)));
-        if running >= evaluator_slots(&self.ledger.state, &self.policy) {
+        if running >= evaluator_slots(self.journal.state(), &self.policy) {
             return Ok(false);
         }
-        let state = self.ledger.state.tasks.get(task);
+        let state = self.journal.state().tasks.get(task);
         let (Some(candidate), Some(tip)) =
-            (state.and_then(|s| s.candidate.clone()), self.ledger.tips.get(task))
+            (state.and_then(|s| s.candidate.clone()), self.journal.tip(task))
         else {
             return Ok(false);
         };
@@ -33,9 +33,9 @@ impl Engine<'_> {
             attempt,
             candidate,
             findings: findings(&self.ctx.store, &tip.tree)?,
-            budget: self.policy.money_left(&self.ledger.state.all_spend(), None),
+            budget: self.policy.money_left(&self.journal.state().all_spend(), None),
         };
-        let worktree = match self.adopted.remove(&evaluation::folder_name(task, attempt)) {
+        let worktree = match self.folders.take_adopted(&evaluation::folder_name(task, attempt)) {
             Some(worktree) => worktree,
             None => self.slots.take(EVALUATIONS),
         };
@@ -57,7 +57,7 @@ impl Engine<'_> {
         let Some(result) = result else { return Ok(true) };
         let decisions = self.observe(result.observation);
         if let (Some(payload), false) = (result.payload, decisions.is_empty()) {
-            self.batch.payloads.entry(task.clone()).or_default().push(payload);
+            self.journal.add_payload(task, payload);
         }
         self.record()?;
         failpoint::hit("evaluation.recorded");

@@ -50,7 +50,7 @@ impl Engine<'_> {
     }
 
     fn landing_request(&self, task: &TaskId) -> Option<LandingRequest> {
-        let state = self.ledger.state.tasks.get(task).filter(|s| s.phase == Phase::Queued)?;
+        let state = self.journal.state().tasks.get(task).filter(|s| s.phase == Phase::Queued)?;
         let candidate = state.candidate.as_ref()?.commit.clone();
         Some(LandingRequest { task: task.clone(), attempt: state.attempt, candidate })
     }
@@ -70,7 +70,7 @@ impl Engine<'_> {
         let QueueAnswer { task, candidate, at, outcome } = answer;
         // A supervisor that starts reads old answers again. An answer from before the task's last
         // event is recorded, and a person may have sent the same candidate to the queue since.
-        let Some(state) = self.ledger.state.tasks.get(&task) else { return Ok(()) };
+        let Some(state) = self.journal.state().tasks.get(&task) else { return Ok(()) };
         let recorded = state.at > at;
         let waits = state.phase == Phase::Queued
             && state.candidate.as_ref().is_some_and(|c| c.commit == candidate);
@@ -106,7 +106,7 @@ impl Engine<'_> {
         commit: Oid,
         results: Vec<CheckResult>,
     ) -> Result<()> {
-        let done = self.ledger.state.tasks.get(task).is_none_or(|s| s.phase == Phase::Done);
+        let done = self.journal.state().tasks.get(task).is_none_or(|s| s.phase == Phase::Done);
         if done {
             return Ok(());
         }
@@ -130,7 +130,8 @@ impl Engine<'_> {
         let ctx = Arc::clone(&self.ctx);
         let (repo, new) = (ctx.store.repo(), commit.clone());
         let parents = repo::commit_info(repo, commit)?.parents;
-        let (Some(state), Some(old)) = (self.ledger.state.tasks.get(task), parents.first()) else {
+        let (Some(state), Some(old)) = (self.journal.state().tasks.get(task), parents.first())
+        else {
             return Ok(());
         };
         if ctx.store.note(layout::NOTES, commit)?.is_some() {
@@ -143,7 +144,7 @@ impl Engine<'_> {
         let (old, cars) = (old.clone(), vec![car.clone()]);
         let landing = TrainLanding { train: TrainId(0), old, new, tree, cars };
         let line = provenance::task_note(&ctx, &car, &landing)?;
-        self.commit_notes.entry(commit.clone()).or_default().push(line);
+        self.journal.note_commit(commit, line);
         Ok(())
     }
 
@@ -157,7 +158,7 @@ impl Engine<'_> {
             && let Some(tip) = ctx.store.read(&branch)?
             && ctx.store.repo().is_ancestor(&tip, candidate)?
         {
-            self.batch.extras.push(RefMove::delete(branch, tip));
+            self.journal.move_branch_for_people(RefMove::delete(branch, tip));
         }
         Ok(())
     }
@@ -166,7 +167,7 @@ impl Engine<'_> {
     /// can be made between the two.
     pub(super) fn found_landed(&mut self, task: TaskId, commit: Oid) -> Result<()> {
         let ctx = Arc::clone(&self.ctx);
-        let state = self.ledger.state.tasks.get(&task).filter(|s| s.phase != Phase::Done);
+        let state = self.journal.state().tasks.get(&task).filter(|s| s.phase != Phase::Done);
         let Some(state) = state else { return Ok(()) };
         let (repo, attempt) = (ctx.store.repo(), state.attempt);
         let info = repo::commit_info(repo, &commit)?;

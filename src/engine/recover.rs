@@ -24,7 +24,7 @@ use crate::wire::keeper::{Assignment, Work};
 /// Repairs the state.
 pub(super) fn recover(engine: &mut Engine<'_>, missing: &[TaskId]) -> Result<()> {
     let ctx = std::sync::Arc::clone(&engine.ctx);
-    recreate_tasks(engine, &ctx, missing)?;
+    recreate_tasks(engine, missing)?;
     recreate_target(&ctx)?;
     let tip = ctx.tip()?;
     mark_contained(engine, &ctx, &tip)?;
@@ -46,16 +46,13 @@ pub(crate) fn repair_refs(store: &Store, proof: &crate::store::RunProof) -> Resu
     })
 }
 
-fn recreate_tasks(engine: &mut Engine<'_>, ctx: &Context, missing: &[TaskId]) -> Result<()> {
+fn recreate_tasks(engine: &mut Engine<'_>, missing: &[TaskId]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    let plan = engine.ledger.state.tasks.plan();
-    for (task, tip, state) in ctx.store.recreate_tasks(&engine.proof, &plan, missing)? {
+    for task in engine.journal.recreate_tasks(missing)? {
         let note = format!("the chain of `{task}` was lost; it begins anew");
         (engine.report)(RunReport::Note(note));
-        engine.ledger.tips.insert(task.clone(), tip);
-        engine.ledger.state.tasks.set(&task, state);
     }
     Ok(())
 }
@@ -93,7 +90,7 @@ fn mark_contained(engine: &mut Engine<'_>, ctx: &Context, tip: &Oid) -> Result<(
 /// Finds keepers that an earlier supervisor started, and marks their worktrees as used. Keepers
 /// whose result is no longer needed are asked to stop.
 fn adopt_keepers(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
-    for state in engine.ledger.state.tasks.values() {
+    for state in engine.journal.state().tasks.values() {
         if let (Phase::Running, Some(worktree)) = (&state.phase, &state.worktree) {
             engine.slots.occupy(worktree);
         }
@@ -101,7 +98,8 @@ fn adopt_keepers(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
     for dir in folders(&ctx.store.local().attempts(&ctx.run)) {
         let Some(spec) = Assignment::read(&dir)? else { continue };
         let Work::Attempt(work) = &spec.work else { continue };
-        let state = TaskId::parse(&work.task).ok().and_then(|t| engine.ledger.state.tasks.get(&t));
+        let state =
+            TaskId::parse(&work.task).ok().and_then(|t| engine.journal.state().tasks.get(&t));
         let wanted = state.is_some_and(|s| s.phase == Phase::Running && s.attempt == work.attempt);
         if wanted {
             continue;
@@ -121,14 +119,14 @@ fn adopt_keepers(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
             engine.slots.occupy(&spec.worktree.name);
             if let Some(key) = dir.file_name() {
                 let key = key.to_string_lossy().into_owned();
-                engine.adopted.insert(key, spec.worktree.name);
+                engine.folders.adopt(key, spec.worktree.name);
             }
         } else {
             process::kill_marked(&spec.marker);
         }
     }
     let worktrees = [slots::CHECKS, slots::EVALUATIONS].map(|kind| engine.slots.used(kind));
-    debug_assert!(worktrees.iter().sum::<usize>() >= engine.adopted.len());
+    debug_assert!(worktrees.iter().sum::<usize>() >= engine.folders.adopted());
     Ok(())
 }
 
@@ -139,7 +137,7 @@ fn find_evaluators(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
         let Some(spec) = Assignment::read(&dir)? else { continue };
         let Work::Evaluation(work) = &spec.work else { continue };
         let task = TaskId::parse(&work.task).ok();
-        let state = task.as_ref().and_then(|t| engine.ledger.state.tasks.get(t));
+        let state = task.as_ref().and_then(|t| engine.journal.state().tasks.get(t));
         let wanted = state.is_some_and(|s| {
             s.phase == Phase::Verifying && s.evaluation.waiting && s.attempt == work.attempt
         });
@@ -152,7 +150,7 @@ fn find_evaluators(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
         match (held, wanted, task) {
             (true, true, Some(task)) => {
                 let key = evaluation::folder_name(&task, work.attempt);
-                engine.adopted.insert(key, spec.worktree.name.clone());
+                engine.folders.adopt(key, spec.worktree.name.clone());
             }
             (true, _, _) => {
                 stop_keeper(&dir);
@@ -176,7 +174,7 @@ fn drop_stale_attempts(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
         else {
             continue;
         };
-        let state = TaskId::parse(task).ok().and_then(|t| engine.ledger.state.tasks.get(&t));
+        let state = TaskId::parse(task).ok().and_then(|t| engine.journal.state().tasks.get(&t));
         let awaited =
             state.is_some_and(|s| s.phase == Phase::Running && attempt.parse() == Ok(s.attempt));
         if !awaited {

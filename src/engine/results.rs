@@ -20,17 +20,6 @@ use crate::failpoint;
 use crate::store::{Expected, RefMove, layout};
 use crate::wire::request::{RequestAnswer, WireRequest};
 
-/// Journaled changes that wait for a barrier.
-#[derive(Debug)]
-pub(super) struct AwaitingSync {
-    /// The barrier's number.
-    pub number: u64,
-    /// The events to report.
-    pub decisions: Vec<Decision>,
-    /// The refs of published attempts to delete.
-    pub published: Vec<RefMove>,
-}
-
 impl Engine<'_> {
     pub(super) fn handle(&mut self, message: Message) -> Result<()> {
         match message {
@@ -40,7 +29,8 @@ impl Engine<'_> {
             }
             Message::Durable(number, result) => {
                 result?;
-                self.report_synced(number);
+                let durable = self.journal.durable_at(number);
+                self.report_durable(durable);
                 Ok(())
             }
             Message::Queue(WorkerNotice::Changed) => {
@@ -102,11 +92,11 @@ impl Engine<'_> {
         if !decisions.is_empty()
             && let Some(payload) = outcome.payload
         {
-            self.batch.payloads.entry(task.clone()).or_default().push(payload);
+            self.journal.add_payload(task, payload);
         }
         if let Some(published) = outcome.published {
             let name = self.ctx.attempt_ref(task, *attempt);
-            self.published.push(RefMove::delete(name, published));
+            self.journal.delete_when_durable(RefMove::delete(name, published));
         }
         if let (Some(candidate), false) = (candidate, decisions.is_empty()) {
             self.show_candidate(task, &candidate.commit)?;
@@ -115,7 +105,7 @@ impl Engine<'_> {
         self.record()?;
         failpoint::hit("attempt.recorded");
         // The files of the attempt are on the chain, or are worth nothing.
-        self.stale_folders.push(self.ctx.attempt_dir(task, *attempt));
+        self.folders.discard_unique(self.ctx.attempt_dir(task, *attempt));
         Ok(false)
     }
 
@@ -129,7 +119,7 @@ impl Engine<'_> {
         let old = self.ctx.store.read(&branch)?;
         if old.as_ref() != Some(commit) {
             let expected = Expected::from_read(old);
-            self.batch.extras.push(RefMove::to(branch, commit.clone(), expected));
+            self.journal.move_branch_for_people(RefMove::to(branch, commit.clone(), expected));
         }
         Ok(())
     }
@@ -144,10 +134,10 @@ impl Engine<'_> {
         let Some(result) = result else { return Ok(true) };
         if let WorkId::TargetTip(tip) = work {
             self.tip_verified(tip, &result.report);
-            self.discard_folder(verification::folder(&self.ctx, assignment));
+            self.folders.discard(verification::folder(&self.ctx, assignment));
             return Ok(false);
         }
-        self.note_verdict(&assignment.tree, result.lines);
+        self.journal.note_tree(&assignment.tree, result.lines);
         let observation = match &assignment.task {
             None => {
                 self.report_findings("the base", &result.report);
@@ -163,7 +153,7 @@ impl Engine<'_> {
         self.observe(observation);
         self.record()?;
         failpoint::hit("verify.recorded");
-        self.discard_folder(verification::folder(&self.ctx, assignment));
+        self.folders.discard(verification::folder(&self.ctx, assignment));
         Ok(false)
     }
 
@@ -174,13 +164,6 @@ impl Engine<'_> {
                 let text = format!("on {subject}, `{}` fails: {}", finding.check, finding.text);
                 (self.report)(RunReport::Note(text));
             }
-        }
-    }
-
-    /// Adds lines to the note on a tree. The note is written with the event that vouches for it.
-    pub(super) fn note_verdict(&mut self, tree: &Oid, lines: Vec<String>) {
-        if !lines.is_empty() {
-            self.tree_notes.entry(tree.clone()).or_default().extend(lines);
         }
     }
 
@@ -197,7 +180,7 @@ impl Engine<'_> {
         let checks =
             || CheckReport { verdict: Verdict::Errored(why.to_owned()), results: Vec::new() };
         let candidate = |task: &TaskId| {
-            self.ledger.state.tasks.get(task).and_then(|state| state.candidate.clone())
+            self.journal.state().tasks.get(task).and_then(|state| state.candidate.clone())
         };
         match work {
             WorkId::TargetTip(tip) => {
@@ -292,7 +275,7 @@ impl Engine<'_> {
 
     /// Returns the tasks in the merge queue that a request would change.
     fn tasks_changed_by(&self, request: &Request) -> BTreeSet<TaskId> {
-        let state = &self.ledger.state;
+        let state = self.journal.state();
         if *request == Request::Cancel {
             return state.tasks.keys().filter(|task| self.queue.has(task)).cloned().collect();
         }

@@ -35,7 +35,7 @@ impl Engine<'_> {
             return Ok(());
         }
         self.review_branches.last_read = Some(ambient::instant());
-        let tasks = self.ledger.state.tasks.in_either(&Phase::Reviewing, &Phase::Queued);
+        let tasks = self.journal.state().tasks.in_either(&Phase::Reviewing, &Phase::Queued);
         let candidates: Vec<(TaskId, Candidate)> =
             tasks.filter_map(|(t, s)| Some((t.clone(), s.candidate.clone()?))).collect();
         for (task, candidate) in candidates {

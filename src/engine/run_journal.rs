@@ -1,0 +1,226 @@
+//! The journal of a run: decisions become events that are durable.
+//!
+//! A decision is first in the batch. Then it is recorded: written to the chains and folded into the
+//! state, so that every process sees it. It is durable when a barrier has completed that was
+//! requested after the record. Only durable events are reported. The start of an attempt is the
+//! exception: an attempt whose start is lost in a power cut starts again.
+
+use std::sync::mpsc::Sender;
+
+use anyhow::Result;
+
+use super::barrier::Barriers;
+use super::dispatcher::Message;
+use crate::ambient;
+use crate::domain::event::{RunEvent, RunEventKind};
+use crate::domain::id::{Oid, TaskId};
+use crate::domain::machine::{Decision, Observation, decide};
+use crate::domain::retry::Policy;
+use crate::domain::state::RunState;
+use crate::store::chain::{Batch, Ledger, Payload, Tip};
+use crate::store::notes::NoteLines;
+use crate::store::{RefMove, RunProof, Store, layout};
+
+/// Recorded changes that wait for a barrier.
+#[derive(Debug)]
+struct AwaitingSync {
+    /// The barrier's number.
+    number: u64,
+    /// The events to report.
+    decisions: Vec<Decision>,
+    /// The refs of published attempts to delete.
+    published: Vec<RefMove>,
+}
+
+/// Recorded changes that are durable.
+#[derive(Debug, Default)]
+pub(super) struct DurableChanges {
+    /// The events to report, in order.
+    pub decisions: Vec<Decision>,
+    /// The refs of published attempts, which are no longer needed.
+    pub published: Vec<RefMove>,
+}
+
+/// The journal of a run, held by its supervisor.
+#[derive(Debug)]
+pub(super) struct RunJournal {
+    store: Store,
+    proof: RunProof,
+    ledger: Ledger,
+    batch: Batch,
+    /// Lines for the notes on trees, written with the next events.
+    tree_notes: NoteLines,
+    /// Lines for the notes on landed commits.
+    commit_notes: NoteLines,
+    /// Recorded events for which no barrier was requested yet.
+    unsynced: Vec<Decision>,
+    /// Refs of published attempts whose events are recorded, and for which no barrier was requested
+    /// yet.
+    published: Vec<RefMove>,
+    /// Changes that wait for a barrier, in order.
+    awaiting_sync: Vec<AwaitingSync>,
+    barriers: Barriers,
+}
+
+impl RunJournal {
+    /// Creates the journal of a loaded run. Completed barriers are sent to `messages`.
+    pub(super) fn new(
+        store: Store,
+        proof: RunProof,
+        ledger: Ledger,
+        messages: Sender<Message>,
+    ) -> Self {
+        let barriers = Barriers::start(store.repo().common_dir().to_path_buf(), messages);
+        Self {
+            store,
+            proof,
+            ledger,
+            batch: Batch::default(),
+            tree_notes: NoteLines::new(),
+            commit_notes: NoteLines::new(),
+            unsynced: Vec::new(),
+            published: Vec::new(),
+            awaiting_sync: Vec::new(),
+            barriers,
+        }
+    }
+
+    /// Returns the state after all recorded events.
+    pub(super) fn state(&self) -> &RunState {
+        &self.ledger.state
+    }
+
+    /// Returns the tip of a task's chain.
+    pub(super) fn tip(&self, task: &TaskId) -> Option<&Tip> {
+        self.ledger.tips.get(task)
+    }
+
+    /// Begins the chains of tasks whose chains were lost. Returns these tasks.
+    pub(super) fn recreate_tasks(&mut self, missing: &[TaskId]) -> Result<Vec<TaskId>> {
+        let plan = self.ledger.state.tasks.plan();
+        let mut recreated = Vec::new();
+        for (task, tip, state) in self.store.recreate_tasks(&self.proof, &plan, missing)? {
+            self.ledger.tips.insert(task.clone(), tip);
+            self.ledger.state.tasks.set(&task, state);
+            recreated.push(task);
+        }
+        Ok(recreated)
+    }
+
+    /// Adds the decisions on an observation to the batch.
+    pub(super) fn observe(&mut self, observation: Observation, policy: &Policy) -> Vec<Decision> {
+        let decisions = decide(&self.ledger.state, observation, ambient::now(), policy);
+        self.batch.decisions.extend(decisions.iter().cloned());
+        decisions
+    }
+
+    /// Adds a payload to a task's next event.
+    pub(super) fn add_payload(&mut self, task: &TaskId, payload: Payload) {
+        self.batch.payloads.entry(task.clone()).or_default().push(payload);
+    }
+
+    /// Keeps a commit reachable from a task's next event.
+    pub(super) fn keep_commit(&mut self, task: &TaskId, commit: Oid) {
+        self.batch.keep.insert(task.clone(), commit);
+    }
+
+    /// Moves a ref in the transaction of the next events.
+    pub(super) fn move_ref(&mut self, ref_move: RefMove) {
+        self.batch.moves.push(ref_move);
+    }
+
+    /// Moves a ref that only people need, together with the next events if that is possible.
+    pub(super) fn move_branch_for_people(&mut self, ref_move: RefMove) {
+        self.batch.extras.push(ref_move);
+    }
+
+    /// Adds lines to the note on a tree. The note is written with the event that vouches for it.
+    pub(super) fn note_tree(&mut self, tree: &Oid, lines: Vec<String>) {
+        if !lines.is_empty() {
+            self.tree_notes.entry(tree.clone()).or_default().extend(lines);
+        }
+    }
+
+    /// Adds a line to the note on a landed commit.
+    pub(super) fn note_commit(&mut self, commit: &Oid, line: String) {
+        self.commit_notes.entry(commit.clone()).or_default().push(line);
+    }
+
+    /// Deletes the ref of a published attempt once the events recorded next are durable.
+    pub(super) fn delete_when_durable(&mut self, published: RefMove) {
+        self.published.push(published);
+    }
+
+    /// Records the batch and writes the notes. Returns true if a task was split.
+    pub(super) fn record(&mut self) -> Result<bool> {
+        let for_people = self.batch.extras.clone();
+        let lines = [
+            (layout::VERDICTS, std::mem::take(&mut self.tree_notes)),
+            (layout::NOTES, std::mem::take(&mut self.commit_notes)),
+        ];
+        for (name, lines) in &lines {
+            self.batch.extras.extend(self.store.notes_move(name, lines)?);
+        }
+        if self.batch.is_empty() {
+            return Ok(false);
+        }
+        let decisions = self.batch.decisions.clone();
+        if !self.ledger.record(&self.store, &self.proof, &mut self.batch)? {
+            // The batch's extra refs were not written, because another writer wrote notes at the
+            // same time.
+            for (name, lines) in &lines {
+                self.store.add_notes(name, lines)?;
+            }
+            for ref_move in for_people {
+                // Only people need these refs, so a failure is ignored.
+                self.store.transact_in_bulk(&[ref_move]).ok();
+            }
+        }
+        let split = |d: &Decision| {
+            matches!(d, Decision::Run(RunEvent { kind: RunEventKind::Split { .. }, .. }))
+        };
+        let has_split = decisions.iter().any(split);
+        self.unsynced.extend(decisions);
+        Ok(has_split)
+    }
+
+    /// Records the batch of attempts that start now. Returns the events, which are reported without
+    /// a barrier.
+    pub(super) fn record_starts(&mut self) -> Result<Vec<Decision>> {
+        let decisions = self.batch.decisions.clone();
+        self.ledger.record(&self.store, &self.proof, &mut self.batch)?;
+        Ok(decisions)
+    }
+
+    /// Requests a barrier for the recorded events.
+    pub(super) fn request_barrier(&mut self) {
+        if self.unsynced.is_empty() && self.published.is_empty() {
+            return;
+        }
+        let number = self.barriers.request();
+        let (decisions, published) =
+            (std::mem::take(&mut self.unsynced), std::mem::take(&mut self.published));
+        self.awaiting_sync.push(AwaitingSync { number, decisions, published });
+    }
+
+    /// Returns the changes that the completed barrier of this number covers.
+    pub(super) fn durable_at(&mut self, number: u64) -> DurableChanges {
+        let later = self.awaiting_sync.iter().position(|s| s.number > number);
+        let durable = self.awaiting_sync.drain(..later.unwrap_or(self.awaiting_sync.len()));
+        let mut changes = DurableChanges::default();
+        for synced in durable {
+            changes.decisions.extend(synced.decisions);
+            changes.published.extend(synced.published);
+        }
+        changes
+    }
+
+    /// Waits until all recorded events are durable. Returns the changes that are durable by that.
+    pub(super) fn sync(&mut self) -> Result<DurableChanges> {
+        self.request_barrier();
+        let Some(last) = self.awaiting_sync.last() else { return Ok(DurableChanges::default()) };
+        let number = last.number;
+        self.store.barrier()?;
+        Ok(self.durable_at(number))
+    }
+}
