@@ -226,7 +226,7 @@ impl Workspace {
             template,
             evaluator,
             tasks: Mutex::new(tasks),
-            keepers: engine::Keepers::new(program),
+            keepers: Box::new(engine::Keepers::new(program)),
             environment,
             owner: format!("{}/{}", ambient::host(), repository_id(store)?),
             identity: store.repo().identity(),

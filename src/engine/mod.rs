@@ -9,6 +9,8 @@ mod admission;
 mod barrier;
 mod dispatch;
 mod dispatcher;
+#[cfg(test)]
+mod dispatcher_tests;
 mod effects;
 mod evaluations;
 mod in_flight;
@@ -48,6 +50,7 @@ use crate::store::{Store, layout};
 use crate::wire::run::Manifest;
 
 pub(crate) use dispatcher::{Engine, prepare};
+pub(crate) use work::assignment::Executor;
 use work::assignment::{self, KeeperWait};
 pub(crate) use work::keepers::Keepers;
 
@@ -76,8 +79,8 @@ pub(crate) struct Context {
     pub evaluator: Option<Evaluator>,
     /// The tasks of the plan, including the parts of tasks that were split.
     pub tasks: Mutex<BTreeMap<TaskId, Arc<Task>>>,
-    /// The started keepers.
-    pub keepers: Keepers,
+    /// The way to the keepers.
+    pub keepers: Box<dyn Executor + Send + Sync>,
     /// The environment of this process.
     pub environment: BTreeMap<OsString, OsString>,
     /// The folder of the run's worktrees.

@@ -27,7 +27,7 @@ use crate::wire::keeper::{Assignment, Work, WorktreeSpec, files};
 const MAX_REPLACEMENTS: u32 = 3;
 
 /// The way to a keeper. The real one is [`Keepers`](super::keepers::Keepers); tests replace it.
-pub(in crate::engine) trait Executor {
+pub(crate) trait Executor: std::fmt::Debug {
     /// Hands over an assignment's folder. When the function returns, the keeper holds a copy of the
     /// lock and keeps it to its end.
     fn hand_over(&self, worktree: &str, dir: &Path, lock: &Lock, env: &Environ) -> Result<()>;

@@ -93,7 +93,7 @@ pub(in crate::engine) fn launch(
         },
     };
     let handover = handover(ctx, (task, attempt), launch, folder.path(), worktree, prompt)?;
-    folder.start(&ctx.keepers, &handover)?;
+    folder.start(&*ctx.keepers, &handover)?;
     Ok(Launched::Started(Box::new(handover)))
 }
 
@@ -301,10 +301,10 @@ pub(in crate::engine) fn observe_attempt(
     }
     let folder = AssignmentFolder::create(dir)?;
     let finished = match (is_launched, wait) {
-        (true, KeeperWait::Block) => Some(folder.wait_for_started(&ctx.keepers, &awaited)?),
+        (true, KeeperWait::Block) => Some(folder.wait_for_started(&*ctx.keepers, &awaited)?),
         (true, KeeperWait::Poll) => None,
         (false, KeeperWait::Block | KeeperWait::Poll) => {
-            folder.carry_out(&ctx.keepers, &awaited, wait, EarlierResult::Use)?
+            folder.carry_out(&*ctx.keepers, &awaited, wait, EarlierResult::Use)?
         }
     };
     let keeper = match finished {

@@ -82,7 +82,7 @@ pub(in crate::engine) fn evaluate(
     let name = folder_name(&assignment.task, assignment.attempt);
     let folder = AssignmentFolder::create(ctx.store.local().evaluations(&ctx.run).join(name))?;
     let pending = PendingEvaluation { ctx, assignment, worktree, dir: folder.path() };
-    match folder.carry_out(&ctx.keepers, &pending, wait, EarlierResult::Use)? {
+    match folder.carry_out(&*ctx.keepers, &pending, wait, EarlierResult::Use)? {
         None => Ok(None),
         Some(Finished::Answered(outcome)) => conclude(assignment, outcome).map(Some),
         Some(Finished::Died(_keeper)) => {

@@ -163,7 +163,7 @@ pub(in crate::engine) fn verify_tree(
     }
     let folder = AssignmentFolder::create(folder(ctx, assignment))?;
     let checks = checks_assignment(ctx, assignment, worktree, &folder, &steps);
-    Ok(match folder.carry_out(&ctx.keepers, &checks, wait, earlier)? {
+    Ok(match folder.carry_out(&*ctx.keepers, &checks, wait, earlier)? {
         None => None,
         Some(Finished::Answered(outcome)) => {
             let result = conclude(ctx, assignment, &outcome, &steps);
@@ -216,7 +216,7 @@ pub(in crate::engine) fn verify_again(
     let dir = ctx.store.local().verification(&ctx.run, &format!("v.{worktree}"));
     let folder = AssignmentFolder::create(dir)?;
     let checks = checks_assignment(ctx, &assignment, &worktree, &folder, &steps);
-    let report = match folder.wait(&ctx.keepers, &checks, EarlierResult::Ignore)? {
+    let report = match folder.wait(&*ctx.keepers, &checks, EarlierResult::Ignore)? {
         Finished::Answered(outcome) => verify::verdict(&outcome, &steps, attempt),
         Finished::Died(keeper) => bail!(checks::fault(&keeper)),
     };
