@@ -49,9 +49,9 @@ pub struct QueueAddArgs {
     /// The branches
     #[arg(value_name = "BRANCH", required = true)]
     pub branches: Vec<String>,
-    /// The priority; higher lands first, and each hour of waiting adds 1 to it
-    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
-    pub priority: i64,
+    /// The priority, 0 at first; higher lands first, and each hour of waiting adds 1 to it
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub priority: Option<i64>,
     /// Land the branches only after this branch; may be repeated
     #[arg(long, value_name = "BRANCH")]
     pub after: Vec<String>,

@@ -13,7 +13,7 @@ use crate::error::Advice;
 use crate::job::{Job, PathGlobs, TaskSource};
 use crate::planning::{self, PlanCache, PlanningResult, TokenLimit};
 use crate::process::write_atomic;
-use crate::repo::{self, Repo};
+use crate::repo::{self, AttributeFiles, Repo};
 use crate::store::layout::Local;
 
 /// The limits of a plan: the files that may be planned, and the size of a task.
@@ -90,7 +90,10 @@ pub(super) fn plan_with_inputs(
     scope: PlanScope,
     inputs: &plan_inputs::PlanInputs,
 ) -> Result<PlanningResult> {
-    repo::refuse_submodules(repo, &repo.tree_of(base)?)?;
+    if let Some(fault) = repo::unwritable_file(repo, &AttributeFiles::default(), base)? {
+        let hint = "commit another encoding in `.gitattributes`, and start from there";
+        return Err(Advice::new(format!("the base {}: {fault}", base.short()), hint).into());
+    }
     let id = object_id(base)?;
     let scope = PlanScope { token_limit: token_limit(repo, job)?, ..scope };
     with_spec(repo, &job.job, inputs, scope, |spec, cache| {

@@ -67,6 +67,11 @@ impl Merger {
         Self { store: store.clone(), attributes, changes }
     }
 
+    /// Returns the `.gitattributes` files of trees.
+    pub(crate) fn attributes(&self) -> &AttributeFiles {
+        &self.attributes
+    }
+
     /// Merges a candidate onto a commit.
     pub(crate) fn merge(
         &self,

@@ -17,7 +17,7 @@ const NAME: &[u8] = b".gitattributes";
 const MAX_FOLDERS: usize = 200_000;
 
 /// The paths and blobs of the files below one folder.
-type FolderFiles = Arc<[(BString, ObjectId)]>;
+pub(super) type FolderFiles = Arc<[(BString, ObjectId)]>;
 
 /// Finds the `.gitattributes` files of trees. Folders that were read before are not read again: two
 /// trees of one history share most of their folders.
@@ -32,14 +32,19 @@ impl AttributeFiles {
     pub(crate) fn of(&self, repo: &Repo, commit: &Oid) -> Result<Vec<(BString, Oid)>> {
         let local = repo.local();
         let root = tree::peel_to_tree(&local, object_id(commit)?)?;
+        let files = self.in_tree(&local, root)?;
+        // A name that git refuses to check out, such as `..`, has no attributes either.
+        let files = files.iter().filter(|(path, _)| tree::check_path(path).is_ok());
+        Ok(files.map(|(path, id)| (path.clone(), oid(*id))).collect())
+    }
+
+    /// Returns the files of a tree, with all names.
+    pub(super) fn in_tree(&self, local: &gix::Repository, root: ObjectId) -> Result<FolderFiles> {
         let mut folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
         if folders.len() > MAX_FOLDERS {
             folders.clear();
         }
-        let files = below(&local, &mut folders, root)?;
-        // A name that git refuses to check out, such as `..`, has no attributes either.
-        let files = files.iter().filter(|(path, _)| tree::check_path(path).is_ok());
-        Ok(files.map(|(path, id)| (path.clone(), oid(*id))).collect())
+        below(local, &mut folders, root)
     }
 }
 

@@ -13,7 +13,9 @@ mod authored;
 mod bulk;
 mod changes;
 mod checked_out;
+mod checkout_faults;
 mod diff;
+mod encoding;
 mod files;
 mod handle;
 mod heads;
@@ -50,6 +52,7 @@ pub(crate) use authored::{Author, AuthoredCommit, EncodedCommit, authored_commit
 pub(crate) use bulk::read_commits;
 pub(crate) use changes::{FileChange, file_changes};
 pub(crate) use checked_out::{index_has_moved, untracked_in_the_way};
+pub(crate) use checkout_faults::{new_checkout_fault, unwritable_file};
 pub(crate) use diff::{changed_paths, changed_submodules, unified_diff};
 pub(crate) use handle::RepoHandle;
 pub(crate) use heads::{Checkout, checkouts};
@@ -59,7 +62,6 @@ pub(crate) use objects::{
 };
 pub use objects::{commit, write_blob, write_tree};
 pub(crate) use snapshot::{modified_files, snapshot};
-pub(crate) use tree::refuse_submodules;
 pub(crate) use worktree::{Worktree, create_worktree, open_worktree, remove_worktree};
 pub(crate) use worktree_cache::set_walk_trust;
 

@@ -14,6 +14,7 @@ use gix::index::entry::{Flags, Mode, Stat};
 use gix::worktree::stack::state::{attributes, ignore};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
+use super::encoding::EncodingRules;
 use super::walk::{self, UntrackedKind};
 use super::worktree_cache;
 use super::worktree_record::WorktreeRecord;
@@ -135,7 +136,7 @@ fn plan(
     let mut after: HashMap<BString, Option<tree::TreeEntry>> =
         differences.into_iter().map(|d| (d.path, d.after)).collect();
     let missing: HashSet<usize> = found.missing.iter().copied().collect();
-    for at in found.maybe_changed.iter().chain(&found.missing) {
+    for at in found.maybe_changed.iter().chain(&found.missing).chain(&found.populated) {
         state.entries_mut()[*at].flags.insert(Flags::UPDATE);
     }
     let (mut unlink, mut emptied, mut dropped, mut write) = (Vec::new(), BTreeSet::new(), 0, 0);
@@ -314,7 +315,11 @@ fn check_out(local: &gix::Repository, root: &Path, state: &mut State) -> Result<
     let mut part = State::new(local.object_hash());
     for entry in state.entries().iter().filter(|e| e.flags.contains(Flags::UPDATE)) {
         if entry.mode == Mode::COMMIT {
-            bail!("git-harness cannot check out a submodule: {}", entry.path(state));
+            // A submodule is an empty folder, as in a clone without its submodules.
+            let folder = root.join(OsStr::from_bytes(entry.path(state)));
+            std::fs::create_dir_all(&folder)
+                .with_context(|| format!("cannot make a folder: {}", folder.display()))?;
+            continue;
         }
         part.dangerously_push_entry(
             Stat::default(),
@@ -325,6 +330,7 @@ fn check_out(local: &gix::Repository, root: &Path, state: &mut State) -> Result<
         );
     }
     if part.entries().is_empty() {
+        state.entries_mut().iter_mut().for_each(|entry| entry.flags.remove(Flags::UPDATE));
         return Ok(());
     }
     // `.gitattributes` files that this checkout does not write are on the disk already, with the
@@ -360,12 +366,22 @@ fn check_out(local: &gix::Repository, root: &Path, state: &mut State) -> Result<
     if let Some(path) = outcome.delayed_paths_unprocessed.first() {
         bail!("a filter process did not deliver a file: {path}");
     }
-    let written = part.entries().iter().map(|e| e.stat);
+    let mut written: Vec<Stat> = part.entries().iter().map(|e| e.stat).collect();
+    if let Some(mut rules) = EncodingRules::of(local, state)? {
+        for (entry, stat) in part.entries().iter().zip(&mut written) {
+            if entry.mode != Mode::SYMLINK
+                && let Some(converted) = rules.write(root, entry.path(&part))?
+            {
+                *stat = converted;
+            }
+        }
+    }
     let updated = state.entries_mut().iter_mut().filter(|e| e.flags.contains(Flags::UPDATE));
+    let updated = updated.filter(|e| e.mode != Mode::COMMIT);
     for (entry, stat) in updated.zip(written) {
         entry.stat = stat;
-        entry.flags.remove(Flags::UPDATE);
     }
+    state.entries_mut().iter_mut().for_each(|entry| entry.flags.remove(Flags::UPDATE));
     Ok(())
 }
 

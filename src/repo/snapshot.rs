@@ -35,7 +35,7 @@ pub(crate) struct WorktreeSnapshot {
 /// Writes the content of a worktree as a tree: tracked files with their current content, and new
 /// files that are not ignored. The agent's changes to the worktree's index, `HEAD` or `.git` have
 /// no effect. Files of a nested repository are stored as plain files. Pipes, sockets and devices
-/// are left out.
+/// are left out. A submodule stays as it is, whatever is in its folder.
 pub(crate) fn snapshot(
     repo: &Repo,
     worktree: &Worktree,
@@ -55,8 +55,8 @@ pub(crate) fn snapshot(
     };
     let found = walk::walk(&worktree.path, &record.state, record.stamp)?;
     let mut edits: Vec<tree::TreeEdit> = Vec::new();
-    for at in &found.missing {
-        edits.push((record.state.entry(*at).path(&record.state).to_owned(), None));
+    for at in missing_files(&record.state, &found) {
+        edits.push((record.state.entry(at).path(&record.state).to_owned(), None));
     }
     if !found.maybe_changed.is_empty() || !found.untracked.is_empty() {
         let mut reader = WorktreeReader::new(&local, &record.state, &worktree.path)?;
@@ -109,7 +109,7 @@ pub(crate) fn modified_files(
     let found = walk::walk(&worktree.path, &record.state, record.stamp)?;
     let path = |at: usize| record.state.entry(at).path(&record.state);
     let mut modified_files: Vec<BString> =
-        found.missing.iter().map(|at| path(*at).to_owned()).collect();
+        missing_files(&record.state, &found).map(|at| path(at).to_owned()).collect();
     let mut reader = WorktreeReader::new(&local, &record.state, &worktree.path)?;
     for at in found.maybe_changed {
         let entry = record.state.entry(at);
@@ -122,6 +122,15 @@ pub(crate) fn modified_files(
     modified_files.retain(|path| !except.contains(path));
     modified_files.sort();
     Ok(modified_files)
+}
+
+/// Returns the missing files of a worktree, without submodules: their folders are empty there, and
+/// an empty folder is easily lost.
+fn missing_files<'a>(
+    state: &'a State,
+    found: &'a walk::WalkResult,
+) -> impl Iterator<Item = usize> + 'a {
+    found.missing.iter().copied().filter(|at| state.entry(*at).mode != Mode::COMMIT)
 }
 
 /// Returns the files of a tree as an index without stat data.
@@ -168,6 +177,8 @@ struct WorktreeReader<'a> {
     root: &'a Path,
     filters: Pipeline<'a>,
     trust_executable: bool,
+    /// False if links are checked out as files with the target as their content.
+    trust_links: bool,
 }
 
 impl<'a> WorktreeReader<'a> {
@@ -178,7 +189,8 @@ impl<'a> WorktreeReader<'a> {
         let filters =
             Pipeline::new(local, attributes.detach()).context("cannot read the filters")?;
         let trust_executable = local.config_snapshot().boolean("core.fileMode") != Some(false);
-        Ok(Self { local, state, root, filters, trust_executable })
+        let trust_links = local.config_snapshot().boolean("core.symlinks") != Some(false);
+        Ok(Self { local, state, root, filters, trust_executable, trust_links })
     }
 
     /// Writes the content of a file or link as a blob. Returns `None` if there is neither at the
@@ -211,6 +223,11 @@ impl<'a> WorktreeReader<'a> {
             other => other,
         }
         .with_context(failed)?;
+        if !self.trust_links && known == Some(Mode::SYMLINK) {
+            let target = std::fs::read(&full).with_context(failed)?;
+            let id = objects::retry_write(|| self.local.write_blob(&target).map(gix::Id::detach))?;
+            return Ok(Some((EntryKind::Link, id)));
+        }
         let relative = Path::new(OsStr::from_bytes(path));
         let outcome =
             self.filters.convert_to_git(file, relative, self.state).with_context(failed)?;

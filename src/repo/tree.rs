@@ -7,9 +7,6 @@ use gix::ObjectId;
 use gix::bstr::{BStr, BString, ByteSlice};
 use gix::objs::tree::{EntryKind, EntryMode};
 
-use super::{Repo, object_id};
-use crate::domain::id::Oid;
-
 /// An entry of a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TreeEntry {
@@ -177,38 +174,4 @@ pub(super) fn name_rules() -> gix::validate::path::component::Options {
         protect_hfs: true,
         protect_ntfs: true,
     }
-}
-
-/// Refuses a tree (or a commit's tree) with submodules: a worktree would lack their content, and a
-/// snapshot could not save changes in them.
-pub(crate) fn refuse_submodules(repo: &Repo, tree: &Oid) -> Result<()> {
-    let local = repo.local();
-    let root = peel_to_tree(&local, object_id(tree)?)?;
-    match first_submodule(&local, root, BStr::new(""))? {
-        None => Ok(()),
-        Some(path) => bail!(
-            "the base holds a submodule, and git-harness cannot work on those yet; start from a commit without: {path}"
-        ),
-    }
-}
-
-fn first_submodule(
-    local: &gix::Repository,
-    tree: ObjectId,
-    prefix: &BStr,
-) -> Result<Option<BString>> {
-    // Checks all entries, not `.gitmodules`: a submodule entry does the same harm without that
-    // file.
-    for (name, entry) in entries(local, tree)? {
-        let path = join(prefix, name.as_bstr());
-        if entry.mode.is_commit() {
-            return Ok(Some(path));
-        }
-        if entry.mode.is_tree()
-            && let Some(found) = first_submodule(local, entry.id, path.as_bstr())?
-        {
-            return Ok(Some(found));
-        }
-    }
-    Ok(None)
 }

@@ -13,8 +13,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use gix::bstr::{BStr, BString, ByteSlice};
 use gix::index::State;
-use gix::index::entry::Stat;
 use gix::index::entry::stat::Time;
+use gix::index::entry::{Mode, Stat};
 use rayon::prelude::*;
 
 use super::tree::join;
@@ -45,6 +45,8 @@ pub(super) struct WalkResult {
     pub maybe_changed: Vec<usize>,
     /// Files that are missing, or that were replaced by something other than a file or a link.
     pub missing: Vec<usize>,
+    /// Submodules whose folders have content. An empty folder is as it was checked out.
+    pub populated: Vec<usize>,
     /// The untracked paths. Paths inside an untracked folder are not listed.
     pub untracked: Vec<(BString, UntrackedKind)>,
 }
@@ -53,6 +55,7 @@ impl WalkResult {
     fn absorb(mut self, other: Self) -> Self {
         self.maybe_changed.extend(other.maybe_changed);
         self.missing.extend(other.missing);
+        self.populated.extend(other.populated);
         self.untracked.extend(other.untracked);
         self
     }
@@ -64,6 +67,7 @@ pub(super) fn walk(root: &Path, state: &State, stamp: RecordStamp) -> Result<Wal
     let mut walk = walker.folder(root, BStr::new(""), 0..state.entries().len())?;
     walk.maybe_changed.sort_unstable();
     walk.missing.sort_unstable();
+    walk.populated.sort_unstable();
     walk.untracked.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(walk)
 }
@@ -102,6 +106,11 @@ impl Walker<'_> {
                     Err(e) if e.kind() == ErrorKind::NotFound => walk.missing.push(at),
                     Err(e) => return Err(e).with_context(|| cannot_read(dir)),
                 },
+                (Some(IndexedChild::File(at)), UntrackedKind::Folder) if self.is_submodule(at) => {
+                    if !list(&entry.path())?.is_empty() {
+                        walk.populated.push(at);
+                    }
+                }
                 (Some(IndexedChild::Folder(range)), UntrackedKind::Folder) => {
                     folders.push((entry.path(), join(prefix, name), range));
                 }
@@ -141,6 +150,10 @@ impl Walker<'_> {
             }
         }
         by_name
+    }
+
+    fn is_submodule(&self, at: usize) -> bool {
+        self.state.entries()[at].mode == Mode::COMMIT
     }
 
     fn looks_the_same(&self, at: usize, meta: &Metadata) -> bool {

@@ -134,45 +134,49 @@ fn branch(store: &Store, name: &str) -> Result<EntryCommit> {
     }
 }
 
+/// A branch that is added to the queue.
+enum AddedBranch {
+    /// The branch wants to land.
+    Waits(EntryCommit),
+    /// The target contains the branch.
+    Contained(String),
+}
+
+/// Adds branches. A branch that is refused does not keep the others out.
 fn add_branches(store: &Store, target: &str, add: &cli::QueueAddArgs, ui: &Ui) -> Result<u8> {
     // Reading the rules now reports a missing `harness.toml` before anything is queued.
     let context = context(store.clone(), target.to_owned())?;
     let tip = context.tip()?;
     let rules = context.rules(&tip)?;
     let summary = QueueSummary::read(store, target)?;
-    let after = dependencies(store, &summary, &tip, &add.after, &add.branches)?;
+    let (mut waiting, mut contained, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+    for name in &add.branches {
+        match examine(&context, &tip, name) {
+            Ok(AddedBranch::Waits(candidate)) => waiting.push(candidate),
+            Ok(AddedBranch::Contained(entry)) => contained.push(entry),
+            Err(error) if add.branches.len() == 1 => return Err(error),
+            Err(error) => refused.push(error),
+        }
+    }
+    refused.iter().for_each(|error| ui.error("error", error));
+    let together: Vec<&str> = waiting.iter().map(|candidate| candidate.entry.as_str()).collect();
+    let after = dependencies(store, &summary, &tip, &add.after, &together)?;
     let mut events = Vec::new();
     let mut lines = Vec::new();
-    for name in &add.branches {
-        let candidate = branch(store, name)?;
-        let entry = candidate.entry.clone();
-        if format!("refs/heads/{entry}") == target {
-            bail!("`{entry}` is the target itself");
-        }
-        let bases = crate::repo::merge_bases(store.repo(), &tip, &candidate.commit)?;
-        let Some(base) = bases.first() else {
-            bail!("`{entry}` and `{}` have no common history", context.short());
-        };
-        let submodules = crate::repo::changed_submodules(store.repo(), base, &candidate.commit)?;
-        if let Some(path) = submodules.first() {
-            let hint = "a queue cannot check out submodules: land this branch by hand";
-            let what = format!("`{entry}` adds, moves or removes the submodule `{path}`");
-            return Err(Advice::new(what, hint).into());
-        }
-        // The worker answers for a branch whose landing was reverted.
-        if store.repo().is_ancestor(&candidate.commit, &tip)?
-            && !is_reverted(store, &tip, &candidate.commit)?
-        {
-            lines.push(format!("{entry}: already on `{}`", context.short()));
-            continue;
-        }
-        let commit = candidate.commit.short().to_owned();
+    for candidate in waiting {
+        let (entry, commit) = (&candidate.entry, candidate.commit.short());
         lines.push(format!("{entry}: queued at {commit} to land on `{}`", context.short()));
-        let (priority, after) = (add.priority, after.clone());
+        // A branch that waits keeps its place.
+        let row = summary.branches.get(entry).filter(|row| row.is_waiting());
+        let priority = add.priority.or(row.map(|row| row.priority)).unwrap_or(0);
+        let known = row.map(|row| &row.after).filter(|_| add.after.is_empty());
+        let after = known.unwrap_or(&after).clone();
         let (tip, by) = (tip.clone(), who(store));
         let attempt = None;
         events.push(QueueEvent::Added { candidate, attempt, priority, after, tip, by });
     }
+    lines
+        .extend(contained.iter().map(|entry| format!("{entry}: already on `{}`", context.short())));
     if !events.is_empty() {
         write(store, target, &events)?;
     }
@@ -183,7 +187,40 @@ fn add_branches(store: &Store, target: &str, add: &cli::QueueAddArgs, ui: &Ui) -
     if !events.is_empty() && !summary.running {
         ui.status("hint: `git harness queue run` verifies and lands them");
     }
-    Ok(error::OK)
+    Ok(match (refused.is_empty(), lines.is_empty()) {
+        (true, _) => error::OK,
+        (false, false) => error::INCOMPLETE,
+        (false, true) => error::FATAL,
+    })
+}
+
+/// Returns the branch as a queue entry. A branch that can never land is an error.
+fn examine(context: &QueueContext, tip: &Oid, name: &str) -> Result<AddedBranch> {
+    let store = &context.store;
+    let candidate = branch(store, name)?;
+    let entry = &candidate.entry;
+    if format!("refs/heads/{entry}") == context.target {
+        bail!("`{entry}` is the target itself");
+    }
+    let bases = crate::repo::merge_bases(store.repo(), tip, &candidate.commit)?;
+    let Some(base) = bases.first() else {
+        bail!("`{entry}` and `{}` have no common history", context.short());
+    };
+    let submodules = crate::repo::changed_submodules(store.repo(), base, &candidate.commit)?;
+    if let Some(path) = submodules.first() {
+        let hint = "a queue cannot check out submodules: land this branch by hand";
+        let what = format!("`{entry}` adds, moves or removes the submodule `{path}`");
+        return Err(Advice::new(what, hint).into());
+    }
+    // The worker answers for a branch whose landing was reverted.
+    let contained = store.repo().is_ancestor(&candidate.commit, tip)?
+        && !is_reverted(store, tip, &candidate.commit)?;
+    let added = if contained {
+        AddedBranch::Contained(candidate.entry)
+    } else {
+        AddedBranch::Waits(candidate)
+    };
+    Ok(added)
 }
 
 /// Returns true if a candidate that the target contains was reverted there.
@@ -201,12 +238,12 @@ fn dependencies(
     summary: &QueueSummary,
     tip: &Oid,
     after: &[String],
-    together: &[String],
+    together: &[&str],
 ) -> Result<Vec<String>> {
     let mut needed = Vec::new();
     for name in after {
         let short = layout::short(name);
-        if summary.is_waiting(short) || together.iter().any(|other| other == short) {
+        if summary.is_waiting(short) || together.contains(&short) {
             needed.push(short.to_owned());
             continue;
         }

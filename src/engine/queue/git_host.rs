@@ -62,6 +62,8 @@ pub(crate) struct GitHost<'a> {
     busy: BTreeMap<VerificationId, String>,
     /// The lock of a prepared landing.
     pub(super) proof: Option<TargetProof>,
+    /// The tip that was examined last, with the reason why no worktree can hold it.
+    pub(super) target_fault: Option<(Oid, Option<String>)>,
     /// The tip of the target's counterpart in the remote, as far as known.
     pub(super) remote_tip: Option<Oid>,
     /// True after a signal: git must not wait for the remote any longer.
@@ -91,6 +93,7 @@ impl<'a> GitHost<'a> {
             vouched: HashSet::new(),
             busy: BTreeMap::new(),
             proof: None,
+            target_fault: None,
             remote_tip: None,
             interrupted: Arc::default(),
         }
@@ -322,6 +325,9 @@ impl QueueHost for GitHost<'_> {
         let entries = self.runs.all_ruled(&verification.entries)?;
         let first = verification.first.as_ref().map(|entry| self.runs.ruled(entry)).transpose()?;
         if let Some(why) = checks::pinned_conflict(&self.context, &entries, self.rules.as_deref()) {
+            return Ok(VerificationStart::Held(why));
+        }
+        if let Some(why) = self.target_fault(&verification.tip)? {
             return Ok(VerificationStart::Held(why));
         }
         let worktree = self.free_worktree(&verification.tree)?;

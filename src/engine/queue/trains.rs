@@ -12,6 +12,7 @@ use crate::domain::id::Oid;
 use crate::domain::queue::{Car, Conflict, EntryId};
 use crate::job::MergeStyle;
 use crate::landing::{self, BuiltTrain, CarRequest, CarSubject, TargetHistory, TrainBuilder};
+use crate::repo;
 use crate::wire::queue::ConflictedPath;
 
 /// The reason why a car must not stay in a train.
@@ -90,15 +91,15 @@ impl GitHost<'_> {
         }
     }
 
-    /// Returns the cars that must not stay in a train: they change nothing, or they break the rules
-    /// of the target.
+    /// Returns the cars that must not stay in a train: they change nothing, they cannot be checked
+    /// out, or they break the rules of the target.
     fn examine(
         &self,
         onto: &Oid,
         entries: &[&RuledEntry],
         built: &BuiltTrain,
     ) -> Result<Vec<(EntryId, CarFinding)>> {
-        let repo = self.context.store.repo();
+        let (repo, attributes) = (self.context.store.repo(), self.context.merger.attributes());
         let base = repo.tree_of(onto)?;
         let mut before = &base;
         let mut findings = Vec::new();
@@ -108,6 +109,12 @@ impl GitHost<'_> {
             if car.tree == *before {
                 findings
                     .push((car.entry.clone(), self.without_change(onto, &base, car, candidate)?));
+            } else if let Some(fault) =
+                repo::new_checkout_fault(repo, attributes, before, &car.tree)?
+            {
+                let own = *before == base || !fault.needs_attributes;
+                let refused = || CarFinding::Refused(fault.message);
+                findings.push((car.entry.clone(), if own { refused() } else { CarFinding::Waits }));
             } else if let Some(rules) = &self.rules
                 && let Some(reason) = rules.violation(&self.context, before, &car.tree)?
             {
@@ -118,6 +125,23 @@ impl GitHost<'_> {
             before = &car.tree;
         }
         Ok(findings)
+    }
+
+    /// Returns the reason why no worktree can hold the target's tip, if there is one. Nothing that
+    /// is merged onto the tip can be verified then.
+    pub(super) fn target_fault(&mut self, tip: &Oid) -> Result<Option<String>> {
+        if let Some((known, fault)) = &self.target_fault
+            && known == tip
+        {
+            return Ok(fault.clone());
+        }
+        let (repo, attributes) = (self.context.store.repo(), self.context.merger.attributes());
+        let fault = repo::unwritable_file(repo, attributes, tip)?;
+        let on_target =
+            |fault| format!("on `{}` at {}, {fault}", self.context.short(), tip.short());
+        let fault = fault.map(on_target);
+        self.target_fault = Some((tip.clone(), fault.clone()));
+        Ok(fault)
     }
 
     /// Returns the finding for a car that changes nothing.

@@ -1,5 +1,6 @@
 //! The merge queue of branches, with the real binary on real repositories.
 
+mod adding;
 mod checkouts;
 mod comes_again;
 mod exit_codes;
@@ -12,6 +13,7 @@ mod remotes;
 mod rules;
 mod settings;
 mod squash;
+mod submodules;
 mod worktrees;
 
 use std::collections::BTreeMap;

@@ -54,7 +54,7 @@ fn branch_that_changes_a_submodule_is_refused_when_it_is_added() {
     queue.good(1);
     let commit = queue.sandbox.git(&["rev-parse", "main"]);
     bad_branch(&queue, &[format!("160000 commit {}\tlib", commit.trim())]);
-    let output = queue.sandbox.run(&["queue", "add", "b0", "bad"]).exits(128);
+    let output = queue.sandbox.run(&["queue", "add", "bad"]).exits(128);
     let refusal = "fatal: `bad` adds, moves or removes the submodule `lib`";
     assert!(output.stderr.contains(refusal), "{output}");
     assert!(queue.states().is_empty());
@@ -85,7 +85,112 @@ fn missing_filter_program_rejects_its_branch() {
 
 #[test]
 fn path_that_git_protects_rejects_its_branch() {
-    rejects_bad(&with_bad_files(&[(".GIT", b"evil\n")], &[]), "");
+    let reason = "git does not allow the path `.GIT` in a tree";
+    rejects_bad(&with_bad_files(&[(".GIT", b"evil\n")], &[]), reason);
+}
+
+#[test]
+fn unknown_encoding_rejects_its_branch() {
+    let attributes: &[u8] = b"*.txt working-tree-encoding=NO-SUCH\n";
+    let queue = with_bad_files(&[(".gitattributes", attributes), ("a.txt", b"1\n")], &[]);
+    rejects_bad(&queue, "git-harness cannot write `working-tree-encoding=NO-SUCH`");
+    assert_eq!(queue.runs(), 1, "it is rejected before any check runs");
+}
+
+#[test]
+fn content_that_its_encoding_does_not_have_rejects_its_branch() {
+    let attributes: &[u8] = b"*.txt working-tree-encoding=UTF-16LE\n";
+    let queue =
+        with_bad_files(&[(".gitattributes", attributes), ("a.txt", b"\xff\xfe\xfa\n")], &[]);
+    let reason = "the content cannot be converted to working-tree-encoding=UTF-16LE";
+    rejects_bad(&queue, &format!("`a.txt` cannot be checked out: {reason}"));
+}
+
+#[test]
+fn changed_encoding_of_a_file_of_the_target_rejects_its_branch() {
+    let queue = QueueSandbox::new("");
+    queue.sandbox.write("f1", "\u{65e5}\n");
+    queue.sandbox.git(&["commit", "--quiet", "--message", "not in windows-1252", "f1"]);
+    queue.good(1);
+    // The branch changes no file but `.gitattributes`.
+    let attributes = blob(&queue, b"f1 working-tree-encoding=windows-1252\n");
+    bad_branch(&queue, &[format!("100644 blob {attributes}\t.gitattributes")]);
+    queue.add(&["bad", "b0"]);
+    rejects_bad(&queue, "`f1` cannot be checked out: the content cannot be converted");
+}
+
+#[test]
+fn file_that_meets_an_encoding_of_another_branch_rejects_the_later_branch() {
+    let queue = QueueSandbox::new("");
+    queue.good(1);
+    let attributes = "*.txt working-tree-encoding=windows-1252\n";
+    queue.branch("attributes", "main", &[(".gitattributes", attributes)]);
+    queue.branch("bad", "main", &[("a.txt", "\u{65e5}\n")]);
+    queue.add(&["attributes", "bad", "b0"]);
+    queue.sandbox.run(&["queue", "run"]).exits(1);
+    assert_eq!(queue.landed(), ["attributes", "b0"]);
+    assert!(queue.why("bad").contains("`a.txt` cannot be checked out"), "{}", queue.why("bad"));
+}
+
+#[test]
+fn encoding_of_the_target_that_cannot_be_written_stops_queue_and_run_and_rejects_nobody() {
+    let queue = QueueSandbox::new("");
+    queue.sandbox.write(".gitattributes", "*.txt working-tree-encoding=UTF-32\n");
+    std::fs::write(queue.sandbox.repo.join("a.txt"), b"\xff\xfe\0\0a\0\0\0").unwrap();
+    queue.sandbox.git(&["add", ".gitattributes", "a.txt"]);
+    queue.sandbox.git(&["commit", "--quiet", "--message", "UTF-32"]);
+    queue.good(1);
+    queue.add(&["b0"]);
+    let fault =
+        "`a.txt` cannot be checked out: git-harness cannot write working-tree-encoding=UTF-32";
+    queue.sandbox.run(&["queue", "run"]).exits(3).says(fault);
+    assert_eq!(queue.states()["b0"], "queued");
+    queue.sandbox.run(&["start"]).exits(128).says(fault);
+    assert!(queue.sandbox.run(&["doctor"]).exits(1).stdout.contains(fault));
+    assert_eq!(queue.sandbox.git(&["for-each-ref", "refs/harness/runs"]), "");
+}
+
+#[test]
+fn encoding_of_the_target_that_can_be_written_is_no_reason() {
+    let queue = QueueSandbox::new("");
+    queue.sandbox.write(".gitattributes", "*.txt working-tree-encoding=UTF-16\n");
+    queue.sandbox.git(&["add", ".gitattributes"]);
+    std::fs::write(queue.sandbox.repo.join("a.txt"), b"\xff\xfea\0\n\0").unwrap();
+    queue.sandbox.write("check.sh", "test \"$(wc -c <a.txt)\" -eq 6\n");
+    queue.sandbox.git(&["add", "a.txt", "check.sh"]);
+    queue.sandbox.git(&["commit", "--quiet", "--message", "UTF-16"]);
+    queue.good(1);
+    queue.add(&["b0"]);
+    queue.sandbox.run(&["queue", "run"]).exits(0);
+    // A task whose file is UTF-16 is read back as git reads it.
+    queue.sandbox.write(".gitattributes", "alpha working-tree-encoding=UTF-16\n");
+    queue.sandbox.git(&["rm", "--quiet", "--cached", "alpha"]);
+    std::fs::write(queue.sandbox.repo.join("alpha"), b"\xff\xfea\0\n\0").unwrap();
+    queue.sandbox.git(&["add", ".gitattributes", "alpha"]);
+    queue.sandbox.write("check.sh", "true\n");
+    queue.sandbox.git(&["add", "check.sh"]);
+    queue.sandbox.git(&["commit", "--quiet", "--message", "more UTF-16"]);
+    queue.sandbox.script("alpha", "printf '\\377\\376b\\0\\n\\0' >alpha");
+    queue.sandbox.run(&["start"]).exits(0);
+    let target = queue.sandbox.status()["target"].as_str().unwrap().to_owned();
+    assert_eq!(queue.sandbox.git(&["show", &format!("{target}:alpha")]), "b");
+}
+
+#[test]
+fn links_as_files_are_read_back_as_links() {
+    let queue = QueueSandbox::new("");
+    std::os::unix::fs::symlink("f1", queue.sandbox.repo.join("link")).unwrap();
+    queue.sandbox.git(&["add", "link"]);
+    queue.sandbox.git(&["commit", "--quiet", "--message", "a link"]);
+    queue.sandbox.git(&["config", "core.symlinks", "false"]);
+    queue.good(1);
+    queue.add(&["b0"]);
+    queue.sandbox.run(&["queue", "run"]).exits(0);
+    queue.sandbox.script("alpha", "edit alpha done; test ! -L link; touch link");
+    queue.sandbox.run(&["start"]).exits(0);
+    let target = queue.sandbox.status()["target"].as_str().unwrap().to_owned();
+    let link = queue.sandbox.git(&["ls-tree", &target, "link"]);
+    assert!(link.starts_with("120000"), "{link}");
 }
 
 #[test]
