@@ -115,7 +115,7 @@ pub(crate) fn prepare<'a>(
 impl Engine<'_> {
     /// Executes the run until there is a reason to stop.
     pub(crate) fn run(&mut self) -> Result<RunExit> {
-        self.start_queue();
+        self.start_queue()?;
         let stopped = self.run_loop();
         // The worker ends before the supervisor reports the end. Its last notes are reported and
         // its last answers recorded.
@@ -326,6 +326,7 @@ impl Engine<'_> {
                 format!("starting nothing new, {agents}")
             }
             SignalResponse::StopAgents => {
+                self.queue.interrupt_hooks();
                 let agents = match recover::stop_keepers(&self.ctx, None) {
                     1 => "1 agent".to_owned(),
                     n => format!("{n} agents"),

@@ -22,9 +22,9 @@ use crate::store::{RefMove, layout};
 
 impl Engine<'_> {
     /// Starts the merge queue worker, unless the run lands nothing.
-    pub(super) fn start_queue(&mut self) {
+    pub(super) fn start_queue(&mut self) -> Result<()> {
         if self.ctx.job.output.is_some() {
-            return;
+            return Ok(());
         }
         let (ctx, sender) = (Arc::clone(&self.ctx), self.sender.clone());
         let (queue, open) = (Arc::clone(&ctx.queue), ctx.open_run.clone());
@@ -32,7 +32,8 @@ impl Engine<'_> {
         let notify = move |notice| {
             sender.send(Message::Queue(notice)).ok();
         };
-        self.queue.connect(QueueService::start(queue, ctx, open, wait, notify));
+        self.queue.connect(QueueService::start(queue, ctx, open, wait, notify)?);
+        Ok(())
     }
 
     /// Exchanges candidates and answers with the merge queue. Returns true if an answer arrived.

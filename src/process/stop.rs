@@ -75,7 +75,6 @@ impl StopFlag {
     }
 
     /// Raises the flag.
-    #[cfg(test)]
     pub(crate) fn raise(&self) {
         self.raised.store(true, Ordering::SeqCst);
         // A full pipe has already woken every reader.

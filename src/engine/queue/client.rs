@@ -97,6 +97,13 @@ impl QueueClient {
         self.service = Some(service);
     }
 
+    /// Ends a landing hook that the worker of this process runs.
+    pub(crate) fn interrupt_hooks(&self) {
+        if let Some(service) = &self.service {
+            service.interrupt();
+        }
+    }
+
     /// Ends the worker of this process.
     pub(crate) fn disconnect(&mut self) {
         self.service = None;

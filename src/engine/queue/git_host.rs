@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Sender;
 
 use anyhow::{Context as _, Result};
@@ -28,7 +27,7 @@ use crate::error::Advice;
 use crate::job::{self, QueueSection};
 use crate::keeper::files;
 use crate::landing::TargetHistory;
-use crate::process::Lock;
+use crate::process::{Lock, StopFlag};
 use crate::store::journal::TargetProof;
 use crate::store::layout;
 use crate::store::notes::NoteLines;
@@ -66,8 +65,8 @@ pub(crate) struct GitHost<'a> {
     pub(super) target_fault: Option<(Oid, Option<String>)>,
     /// The tip of the target's counterpart in the remote, as far as known.
     pub(super) remote_tip: Option<Oid>,
-    /// True after a signal: git must not wait for the remote any longer.
-    pub(super) interrupted: Arc<AtomicBool>,
+    /// Raised by a signal: neither the remote nor a hook is waited for any longer.
+    pub(super) interrupt: Arc<StopFlag>,
 }
 
 impl<'a> GitHost<'a> {
@@ -75,7 +74,7 @@ impl<'a> GitHost<'a> {
     pub(super) fn new(
         context: Arc<QueueContext>,
         runs: RunContexts,
-        (remote, wait): (Option<String>, KeeperWait),
+        (remote, wait, interrupt): (Option<String>, KeeperWait, Arc<StopFlag>),
         messages: Sender<QueueMessage>,
         report: ReportSink<'a>,
     ) -> Self {
@@ -95,7 +94,7 @@ impl<'a> GitHost<'a> {
             proof: None,
             target_fault: None,
             remote_tip: None,
-            interrupted: Arc::default(),
+            interrupt,
         }
     }
 

@@ -74,6 +74,7 @@ impl GitHost<'_> {
                 who: &context.identity,
                 environment: &context.environment,
                 pinned: &pinned,
+                interrupt: &self.interrupt,
             };
             let landing = HookLanding { target, old, new, entries };
             let failure = runner.run(&argv, &landing);

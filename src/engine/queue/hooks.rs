@@ -47,6 +47,8 @@ pub(super) struct HookRunner<'a> {
     pub environment: &'a BTreeMap<OsString, OsString>,
     /// Pinned files: the path in the repository, and the written copy.
     pub pinned: &'a [(String, PathBuf)],
+    /// Raised by a signal, which also ends a hook.
+    pub interrupt: &'a StopFlag,
 }
 
 impl HookRunner<'_> {
@@ -71,7 +73,7 @@ impl HookRunner<'_> {
             .env(env)
             .cap(CAP)
             .timeout(TIMEOUT);
-        let ended = process::run(&command, &StopFlag::new()?)?;
+        let ended = process::run(&command, self.interrupt)?;
         if ended.termination == Termination::Exited(0) {
             return Ok(None);
         }

@@ -5,15 +5,20 @@
 //! killed between the two, this copy is behind, and takes over the remote's tip when the work goes
 //! on.
 
-use std::sync::atomic::Ordering;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
 
+use super::context::QueueContext;
 use super::git_host::GitHost;
 use super::host::{QueueHost as _, QueueReport};
 use crate::domain::id::Oid;
-use crate::process::GitOutput;
+use crate::process::{GitOutput, write_atomic};
+use crate::repo;
 use crate::store::{Expected, RefMove};
+use crate::wire::{VERSION, decode};
 
 /// The outcome of a push.
 pub(super) enum PushOutcome {
@@ -25,15 +30,62 @@ pub(super) enum PushOutcome {
     Failed(String),
 }
 
+/// The URLs of a remote, as git resolves them.
+struct RemoteUrls {
+    fetched: Option<String>,
+    pushed: Option<String>,
+}
+
+/// The last known tips of the target in other repositories, for those that are given as a URL: they
+/// have no remote-tracking branch. URLs are kept as hashes, because they may hold a password.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct KnownTips {
+    /// The format's version.
+    v: u32,
+    tips: BTreeMap<String, String>,
+}
+
+impl KnownTips {
+    fn file(context: &QueueContext) -> PathBuf {
+        context.folder().join("remotes.json")
+    }
+
+    /// Reads the file. A file that is missing or damaged holds no tips.
+    fn read(context: &QueueContext) -> Self {
+        let bytes = std::fs::read(Self::file(context)).ok();
+        let tips = bytes.and_then(|bytes| decode::<Self>("remotes.json", &bytes).ok());
+        tips.unwrap_or_default()
+    }
+
+    fn of(&self, url: &str) -> Result<Option<Oid>> {
+        let tip = self.tips.get(&repo::sha1_hex([url.as_bytes()])?);
+        Ok(tip.and_then(|tip| Oid::parse(tip).ok()))
+    }
+
+    fn record(&mut self, context: &QueueContext, url: &str, tip: &Oid) -> Result<()> {
+        let old = self.tips.insert(repo::sha1_hex([url.as_bytes()])?, tip.to_string());
+        if old.as_deref() == Some(tip.as_str()) {
+            return Ok(());
+        }
+        self.v = VERSION;
+        std::fs::create_dir_all(context.folder())?;
+        write_atomic(&Self::file(context), &serde_json::to_vec(self)?)?;
+        Ok(())
+    }
+}
+
 impl GitHost<'_> {
     /// Takes over the remote's tip, if it is ahead. Returns the reason why that cannot happen.
     pub(super) fn pull_remote(&mut self) -> Result<Option<String>> {
         let Some(remote) = self.remote.clone() else { return Ok(None) };
         let context = std::sync::Arc::clone(&self.context);
         let (target, store, short) = (&context.target, &context.store, context.short());
-        let counterpart = self.pushed_to(&remote)?;
+        let RemoteUrls { fetched, pushed } = self.remote_urls(&remote)?;
+        let counterpart = pushed.clone().filter(|_| pushed != fetched);
         let git = |args: &[&str]| self.on_remote(args);
         let url = counterpart.as_ref().unwrap_or(&remote).as_str();
+        let mut known_tips = KnownTips::read(&context);
+        let place = pushed.as_ref().unwrap_or(&remote).as_str();
         let listed = git(&["ls-remote", "--exit-code", url, target])?;
         let remote_tip = match listed.code {
             Some(0) => {
@@ -47,6 +99,7 @@ impl GitHost<'_> {
         };
         let tip = context.tip()?;
         if remote_tip.as_ref() == Some(&tip) {
+            known_tips.record(&context, place, &tip)?;
             self.remote_tip = remote_tip;
             return Ok(None);
         }
@@ -65,7 +118,11 @@ impl GitHost<'_> {
             true => store.read(&tracking)?,
             false => None,
         };
-        for known in [self.remote_tip.clone(), tracked].into_iter().flatten() {
+        // What was pushed there and is still here would be pushed again.
+        let pushed_before = known_tips.of(place)?;
+        let is_here = |known: &Oid| store.repo().is_ancestor(known, &tip).unwrap_or(false);
+        let pushed_before = pushed_before.filter(is_here);
+        for known in [self.remote_tip.clone(), tracked, pushed_before].into_iter().flatten() {
             let kept = |now: &Oid| store.repo().is_ancestor(&known, now);
             if remote_tip.as_ref().map(kept).transpose()?.unwrap_or(false) {
                 continue;
@@ -78,6 +135,9 @@ impl GitHost<'_> {
             )));
         }
         self.remote_tip.clone_from(&remote_tip);
+        if let Some(remote_tip) = &remote_tip {
+            known_tips.record(&context, place, remote_tip)?;
+        }
         let Some(remote_tip) = remote_tip else { return Ok(None) };
         if store.repo().is_ancestor(&remote_tip, &tip)? {
             return Ok(None);
@@ -112,19 +172,19 @@ impl GitHost<'_> {
         let repo = self.context.store.repo();
         let git = self.context.store.git().with("GIT_DIR", repo.common_dir());
         let git = repo.work_dir().map_or(git.clone(), |top| git.with("GIT_WORK_TREE", top));
-        git.on_remote(args, &self.context.environment, &|| self.interrupted.load(Ordering::SeqCst))
+        git.on_remote(args, &self.context.environment, &|| self.interrupt.is_raised())
     }
 
-    /// Returns the URL to which git pushes, if it is not the URL from which git fetches. A remote
-    /// that gets the landings must be read there.
-    fn pushed_to(&self, remote: &str) -> Result<Option<String>> {
+    /// Returns the URLs of a remote, or none for a remote that is itself given as a URL. A remote
+    /// that gets the landings must be read where git pushes to.
+    fn remote_urls(&self, remote: &str) -> Result<RemoteUrls> {
         let url = |args: &[&str]| -> Result<Option<String>> {
             let output = self.on_remote(args)?;
             let text = String::from_utf8_lossy(&output.stdout).into_owned();
             Ok(text.lines().next().filter(|_| output.code == Some(0)).map(str::to_owned))
         };
         let pushed = url(&["remote", "get-url", "--push", remote])?;
-        Ok(if pushed == url(&["remote", "get-url", remote])? { None } else { pushed })
+        Ok(RemoteUrls { fetched: url(&["remote", "get-url", remote])?, pushed })
     }
 
     /// Pushes the commit that is about to land. A commit that does not contain the remote's tip is
@@ -144,6 +204,9 @@ impl GitHost<'_> {
         let pushed = self.on_remote(&args)?;
         if pushed.code == Some(0) {
             self.remote_tip = Some(commit.clone());
+            let place = self.remote_urls(remote)?.pushed;
+            let mut known_tips = KnownTips::read(&context);
+            known_tips.record(&context, place.as_deref().unwrap_or(remote), commit)?;
             return Ok(PushOutcome::Pushed);
         }
         let text = String::from_utf8_lossy(&pushed.stdout).into_owned();

@@ -4,7 +4,6 @@
 //! the worker ends or dies.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -19,7 +18,7 @@ use super::runs::{OpenRun, RunContexts};
 use super::worker::{QueueExit, QueueWorker, live_entries};
 use crate::domain::id::Oid;
 use crate::engine::{Context, KeeperWait, signals};
-use crate::process::Lock;
+use crate::process::{Lock, StopFlag};
 use crate::store::make_parent;
 use crate::wire::queue::{Ejection, QueueEvent};
 
@@ -67,21 +66,20 @@ pub(crate) fn run(
     report: ReportSink<'_>,
 ) -> Result<QueueExit> {
     let (sender, receiver) = channel();
-    let (tell, interrupted) = (sender.clone(), Arc::new(AtomicBool::new(false)));
-    let flag = Arc::clone(&interrupted);
+    let (tell, interrupt) = (sender.clone(), Arc::new(StopFlag::new()?));
+    let flag = Arc::clone(&interrupt);
     signals::listen(move |signal| {
         tell.send(QueueMessage::Signal(signal)).ok();
-        flag.store(true, Ordering::SeqCst);
+        flag.raise();
     })?;
     let (_, log) = context.store.queue_log(&context.target, None)?;
     if !live_entries(&log).iter().any(|entry| entry.attempt.is_some()) {
         // Branches need the rules of the target. Tasks have the checks of their runs.
         context.rules(&context.tip()?)?;
     }
-    let remote = (options.push.clone(), KeeperWait::Block);
+    let remote = (options.push.clone(), KeeperWait::Block, interrupt);
     let runs = RunContexts::new(None, open);
-    let mut host = GitHost::new(Arc::clone(context), runs, remote, sender, report);
-    host.interrupted = interrupted;
+    let host = GitHost::new(Arc::clone(context), runs, remote, sender, report);
     let mut worker = QueueWorker::new(host)?;
     loop {
         if let Some(exit) = advance(&mut worker, &receiver)? {
@@ -186,6 +184,7 @@ pub(crate) enum WorkerNotice {
 pub(crate) struct QueueService {
     messages: Sender<QueueMessage>,
     state: Arc<Mutex<WorkerState>>,
+    interrupt: Arc<StopFlag>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -198,8 +197,9 @@ impl QueueService {
         open: OpenRun,
         wait: KeeperWait,
         notify: impl Fn(WorkerNotice) + Send + Sync + 'static,
-    ) -> Self {
+    ) -> Result<Self> {
         let (messages, receiver) = channel();
+        let interrupt = Arc::new(StopFlag::new()?);
         let state = Arc::new(Mutex::new(WorkerState::default()));
         let supervised = Supervised {
             context,
@@ -208,10 +208,16 @@ impl QueueService {
             wait,
             sender: messages.clone(),
             state: Arc::clone(&state),
+            interrupt: Arc::clone(&interrupt),
             notify: Arc::new(notify),
         };
         let thread = std::thread::spawn(move || supervised.serve(&receiver));
-        Self { messages, state, thread: Some(thread) }
+        Ok(Self { messages, state, interrupt, thread: Some(thread) })
+    }
+
+    /// Ends a landing hook that runs. The worker waits for no later one either.
+    pub(crate) fn interrupt(&self) {
+        self.interrupt.raise();
     }
 
     /// Tells the worker that the queue log has new events.
@@ -243,6 +249,7 @@ struct Supervised {
     wait: KeeperWait,
     sender: Sender<QueueMessage>,
     state: Arc<Mutex<WorkerState>>,
+    interrupt: Arc<StopFlag>,
     notify: Arc<dyn Fn(WorkerNotice) + Send + Sync>,
 }
 
@@ -306,7 +313,7 @@ impl Supervised {
             }
         };
         let runs = RunContexts::new(Some(Arc::clone(&self.run)), self.open.clone());
-        let remote = (None, self.wait);
+        let remote = (None, self.wait, Arc::clone(&self.interrupt));
         let host = GitHost::new(
             Arc::clone(&self.context),
             runs,

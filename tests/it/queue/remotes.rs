@@ -126,6 +126,72 @@ fn remote_that_was_set_back_holds_the_queue() {
 }
 
 #[test]
+fn remote_named_by_url_that_was_set_back_holds_the_queue() {
+    let queue = QueueSandbox::new("");
+    let names = queue.good(3);
+    let bare = queue.bare("elsewhere.git");
+    let url = bare.to_str().unwrap();
+    let push = ["queue", "run", "--push", url];
+    queue.add(&[&names[0]]);
+    queue.sandbox.run(&push).exits(0);
+    let before = queue.main_of(&bare);
+    // Somebody takes the landing back there.
+    queue.sandbox.try_git(&bare, &["update-ref", "refs/heads/main", "main~1"]).exits(0);
+    let back = queue.main_of(&bare);
+    queue.add(&[&names[1]]);
+    for _ in 0..2 {
+        queue.sandbox.run(&push).exits(3).says("was set back or rewritten");
+    }
+    assert_eq!((queue.main_of(&bare), queue.landed()), (back.clone(), vec!["b0".to_owned()]));
+    // It is restored by hand.
+    queue.sandbox.git(&["push", "--quiet", url, "main"]);
+    assert_eq!(queue.main_of(&bare), before);
+    queue.sandbox.run(&push).exits(0);
+    // Or accepted.
+    queue.sandbox.try_git(&bare, &["update-ref", "refs/heads/main", &back]).exits(0);
+    queue.sandbox.git(&["fetch", "--quiet", url, "main"]);
+    queue.sandbox.git(&["reset", "--quiet", "--keep", "FETCH_HEAD"]);
+    queue.add(&[&names[2]]);
+    queue.sandbox.run(&push).exits(0);
+    assert_eq!(queue.landed(), ["b2"]);
+    assert_eq!(queue.main_of(&bare), queue.sandbox.git(&["rev-parse", "main"]));
+}
+
+#[test]
+fn signal_ends_a_landing_hook_that_hangs() {
+    let hook = "touch \"$HOME/$1\"; exec sleep 1000";
+    for key in ["pre-land", "post-land"] {
+        let argv = serde_json::to_string(&["sh", "-c", hook, "hook", key]).unwrap();
+        let queue = QueueSandbox::new(&format!("{key} = {argv}"));
+        queue.good(1);
+        queue.add(&["b0"]);
+        let began = std::time::Instant::now();
+        let run = queue.sandbox.spawn(&["queue", "run"]);
+        queue.sandbox.await_sign(key);
+        run.signal(Signal::INT);
+        let output = run.wait();
+        assert_eq!(output.code, 130, "{output}");
+        assert!(began.elapsed().as_secs() < 40, "a hook is stopped after a minute anyway");
+        assert_eq!(queue.landed().is_empty(), key == "pre-land");
+        queue.holds();
+    }
+}
+
+#[test]
+fn second_signal_ends_a_landing_hook_of_a_run() {
+    let hook = "touch \"$HOME/hook\"; exec sleep 1000";
+    let argv = serde_json::to_string(&["sh", "-c", hook]).unwrap();
+    let queue = QueueSandbox::new(&format!("pre-land = {argv}"));
+    let began = std::time::Instant::now();
+    let run = queue.sandbox.spawn(&["start"]);
+    queue.sandbox.await_sign("hook");
+    // SIGTERM stops the agents without draining.
+    run.signal(Signal::TERM);
+    assert_eq!(run.wait().code, 143);
+    assert!(began.elapsed().as_secs() < 40, "a hook is stopped after a minute anyway");
+}
+
+#[test]
 fn signal_ends_a_push_that_hangs() {
     let queue = QueueSandbox::new("");
     let names = queue.good(1);
