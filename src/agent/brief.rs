@@ -10,7 +10,7 @@ use crate::contract::ast_equal::rules_text;
 use crate::domain::id::{Oid, RunId};
 use crate::domain::plan::Task;
 use crate::domain::shell::shell_quote;
-use crate::domain::verdict::Finding;
+use crate::domain::verdict::{Finding, RepeatedFinding, group_findings};
 use crate::job::{Job, OutputCheck, ScopePattern, placeholders};
 
 /// The sources of a brief.
@@ -41,10 +41,11 @@ pub(crate) struct BriefInput<'a> {
 pub(crate) fn brief(input: &BriefInput) -> Brief {
     let job = input.job;
     let file = |path: &String| FileBrief::new(path, input.lines.get(path).copied());
-    let finding = |finding: &Finding| FindingBrief {
-        attempt: finding.attempt,
-        check: finding.check.clone(),
-        text: finding.text.clone(),
+    let finding = |group: &RepeatedFinding| FindingBrief {
+        attempt: group.attempts.last().copied().unwrap_or(group.finding.attempt),
+        attempts: group.attempts_in_words(),
+        check: group.finding.check.clone(),
+        text: group.finding.text.clone(),
     };
     Brief {
         goal: job.job.goal.trim().to_owned(),
@@ -71,7 +72,7 @@ pub(crate) fn brief(input: &BriefInput) -> Brief {
             always: job.scope.always.patterns().to_vec(),
             read_only: job.scope.read_only.patterns().to_vec(),
         },
-        findings: input.findings.iter().map(finding).collect(),
+        findings: group_findings(input.findings).iter().map(finding).collect(),
         rules: Vec::<RuleBrief>::new(),
         vars: variables(job, &input.task.vars),
     }

@@ -26,7 +26,9 @@ const REASON_WORDS: [&str; 9] =
 pub(crate) fn lint(template: (&str, &str), example: &Brief) -> Result<Vec<String>> {
     let first = Brief { attempt: 1, findings: Vec::new(), ..example.clone() };
     let text = prompt::render(Some(template), &first)?;
-    let finding = FindingBrief { attempt: 1, check: "agent".into(), text: FINDING_TEXT.into() };
+    let (attempt, attempts) = (1, "attempt 1".to_owned());
+    let check = "agent".to_owned();
+    let finding = FindingBrief { attempt, attempts, check, text: FINDING_TEXT.into() };
     let retry = prompt::render(
         Some(template),
         &Brief { attempt: 2, findings: vec![finding], ..example.clone() },

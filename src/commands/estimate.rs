@@ -30,7 +30,7 @@ pub(super) fn text(job: &LoadedJob, plan: &Plan, prompt: u64) -> String {
     let model = job.job.agent.model.as_deref();
     let price = model.and_then(|model| job.preset.price(model));
     let cost = match (price.and_then(|price| price.cost(tokens)), model) {
-        (Some(cost), Some(model)) => format!("${:.2} at the price of {model}", cost.usd()),
+        (Some(cost), Some(model)) => format!("{cost} at the price of {model}"),
         (None, Some(model)) => {
             format!("unknown cost (no price for {model} in `[presets.{}.prices]`)", job.preset.name)
         }

@@ -11,7 +11,7 @@ use crate::domain::id::{Oid, RunId, TaskId};
 use crate::domain::plan::Task;
 use crate::domain::session::Spend;
 use crate::domain::state::TaskState;
-use crate::domain::verdict::Finding;
+use crate::domain::verdict::{Finding, group_findings};
 use crate::error::{self, Advice};
 use crate::repo;
 use crate::store::Store;
@@ -136,8 +136,9 @@ impl ShownTask<'_> {
         for path in &self.task.files {
             text.push_str(&format!("  {path}\n"));
         }
-        for finding in findings {
-            text.push_str(&format!("\nattempt {}, {}:\n", finding.attempt, finding.check));
+        for group in group_findings(findings) {
+            let (finding, attempts) = (group.finding, group.attempts_in_words());
+            text.push_str(&format!("\n{attempts}, {}:\n", finding.check));
             for line in finding.text.lines() {
                 text.push_str(&format!("  {line}\n"));
             }
@@ -168,6 +169,9 @@ impl ShownTask<'_> {
         ];
         if s.evaluation.spend != Spend::default() {
             rows.push(row("evaluators", human::spend(s.evaluation.spend)));
+        }
+        if s.redispatches > 0 {
+            rows.push(row("redispatched", human::number(s.redispatches as usize, "time")));
         }
         rows.extend(s.class.map(|class| row("session ended", class.to_string())));
         rows.extend(s.session.as_ref().map(|session| row("session", session.id.clone())));

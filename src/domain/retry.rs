@@ -148,8 +148,7 @@ impl Policy {
             return Some(format!("the budget of {limit} tokens is used up ({tokens} used)"));
         }
         let limit = self.cost.filter(|limit| spend.cost >= *limit)?;
-        let (limit, used) = (limit.usd(), spend.cost.usd());
-        Some(format!("the budget of ${limit:.2} is used up (${used:.2} used)"))
+        Some(format!("the budget of {limit} is used up ({} used)", spend.cost))
     }
 
     /// Returns the maximum cost of the next session: what is left of the run's budget or of the

@@ -175,11 +175,26 @@ impl Cost {
         (usd.is_finite() && (0.0..=1e9).contains(&usd)).then(|| Self((usd * 1e9).round() as u64))
     }
 
+    /// The smallest amount that two decimal places show, one cent.
+    const CENT: u64 = 10_000_000;
+
     /// Returns the amount in dollars.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "for people and JSON; sums use integers")]
     pub fn usd(self) -> f64 {
         self.0 as f64 / 1e9
+    }
+}
+
+impl fmt::Display for Cost {
+    /// Formats the amount with its currency. An amount below a cent has two significant digits.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let places = match self.0 {
+            0 | Self::CENT.. => 2,
+            // Nine places are billionths; the last of `ilog10 + 1` digits has place nine.
+            below => (9 - below.ilog10() + 1).min(9) as usize,
+        };
+        write!(f, "${:.places$}", self.usd())
     }
 }
 
@@ -362,6 +377,13 @@ mod tests {
         for invalid in [f64::NAN, f64::INFINITY, -0.01, 1e10] {
             assert_eq!(Cost::from_usd(invalid), None);
         }
+    }
+
+    #[test]
+    fn amount_below_a_cent_is_shown_with_two_digits() {
+        let shown = [0, 420, 4_200_000, 9_999_999, 10_000_000, 12_345_000_000];
+        let texts = shown.map(|billionths| Cost(billionths).to_string());
+        assert_eq!(texts, ["$0.00", "$0.00000042", "$0.0042", "$0.0100", "$0.01", "$12.35"]);
     }
 
     #[test]

@@ -25,16 +25,123 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// Returns the first line that says more than the command and its exit status, or else the
-    /// first line that is not blank.
+    /// Returns the line that carries the error. For the output of a check this is the first line
+    /// that names an error. Otherwise it is the first line that says more than the command and its
+    /// exit status, or else the first line that is not blank.
     pub fn summary_line(&self) -> Option<&str> {
-        let after_command = self.text.strip_prefix('`').and_then(|t| t.split_once("`: "));
-        let text = after_command.map_or(self.text.as_str(), |(_, text)| text);
+        let (command, text) = self.split_command();
         let lines =
             || text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with("```"));
         let exit_status = |line: &&str| line.starts_with("exit ") || line.starts_with("signal ");
-        lines().find(|l| !exit_status(l)).or_else(|| lines().next())
+        let output = || lines().filter(|line| !exit_status(line) && !line.starts_with(HINT));
+        let worst = command.and_then(|_| {
+            let ranked = output().map(|line| (error_rank(line), line));
+            ranked.filter(|(rank, _)| *rank > 0).reduce(|a, b| if b.0 > a.0 { b } else { a })
+        });
+        let line = worst.map(|(_, line)| line);
+        line.or_else(|| output().next()).or_else(|| lines().next())
     }
+
+    /// Returns the hint for the person, without its prefix.
+    pub fn hint(&self) -> Option<&str> {
+        self.text.lines().find_map(|line| line.trim().strip_prefix(HINT))
+    }
+
+    /// Describes the finding on one line: the command line of the check, the line that carries the
+    /// error, and the hint.
+    pub fn in_words(&self) -> Option<String> {
+        let line = self.summary_line()?;
+        let hint = self.hint().map_or_else(String::new, |hint| format!(" (hint: {hint})"));
+        Some(match self.split_command().0 {
+            Some(command) => format!("`{}`: {line}{hint}", abbreviated(command)),
+            None => format!("{line}{hint}"),
+        })
+    }
+
+    /// Splits the text of a check's finding into the command line and the rest.
+    fn split_command(&self) -> (Option<&str>, &str) {
+        match self.text.strip_prefix('`').and_then(|text| text.split_once("`: ")) {
+            Some((command, text)) => (Some(command), text),
+            None => (None, &self.text),
+        }
+    }
+}
+
+/// The prefix of a line for the person, which no change to the task's files answers.
+pub const HINT: &str = "hint: ";
+
+/// The longest command line, in characters, that a sentence quotes whole.
+const QUOTED_COMMAND: usize = 60;
+
+/// Returns a command line on one line, cut at its end if it is long.
+fn abbreviated(command: &str) -> String {
+    let line = command.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() <= QUOTED_COMMAND {
+        return line;
+    }
+    format!("{}…", line.chars().take(QUOTED_COMMAND - 1).collect::<String>())
+}
+
+/// Ranks a line of a program's output: 2 if it reports an error, 1 if it mentions a failure, 0 for
+/// any other line. Summaries without errors and the frames of tools that run other tools rank 0.
+pub fn error_rank(line: &str) -> u8 {
+    let line = line.trim().to_ascii_lowercase();
+    let none = ["0 error", "no error", "0 fail", "no fail", "errors: 0", "failures: 0"];
+    let frames = ["npm ", "yarn ", "at ", "> ", "make: ", "make["];
+    if none.iter().any(|text| line.contains(text)) || frames.iter().any(|f| line.starts_with(f)) {
+        return 0;
+    }
+    let starts = ["e   ", "not ok", "fatal:", "fail ", "failed ", "✗", "✖", "×", "--- fail"];
+    let reports = ["error:", "error[", "error ts", "exception:", "panicked at", " - error "];
+    if starts.iter().any(|text| line.starts_with(text)) || reports.iter().any(|r| line.contains(r))
+    {
+        return 2;
+    }
+    let mentions = ["error", "fail", "fatal", "exception", "panic", "cannot ", "not found"];
+    u8::from(mentions.iter().any(|text| line.contains(text)))
+}
+
+/// Findings with the same check and text, and the attempts that they are about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RepeatedFinding<'a> {
+    /// The first of the findings.
+    pub finding: &'a Finding,
+    /// The attempt of each finding, in order. An attempt may occur more than once.
+    pub attempts: Vec<u32>,
+}
+
+impl RepeatedFinding<'_> {
+    /// Returns the attempts and, if it differs from their number, the number of findings:
+    /// `attempt 1`, `attempts 1 and 3`, `attempt 2 (4 times)`.
+    pub fn attempts_in_words(&self) -> String {
+        let mut attempts = self.attempts.clone();
+        attempts.dedup();
+        let numbers: Vec<_> = attempts.iter().map(ToString::to_string).collect();
+        let list = match numbers.split_last() {
+            Some((last, [])) => format!("attempt {last}"),
+            Some((last, first)) => format!("attempts {} and {last}", first.join(", ")),
+            None => String::new(),
+        };
+        match self.attempts.len() {
+            count if count > numbers.len() => format!("{list} ({count} times)"),
+            _ => list,
+        }
+    }
+}
+
+/// Groups equal findings, in the order of their first occurrence.
+pub fn group_findings(findings: &[Finding]) -> Vec<RepeatedFinding<'_>> {
+    let mut groups: Vec<RepeatedFinding<'_>> = Vec::new();
+    for finding in findings {
+        let is_equal = |group: &&mut RepeatedFinding<'_>| {
+            group.finding.check == finding.check && group.finding.text == finding.text
+        };
+        match groups.iter_mut().find(is_equal) {
+            Some(group) => group.attempts.push(finding.attempt),
+            None => groups.push(RepeatedFinding { finding, attempts: vec![finding.attempt] }),
+        }
+    }
+    groups
 }
 
 /// The result of one check on one tree.
@@ -95,7 +202,54 @@ pub struct Objection {
 
 #[cfg(test)]
 mod tests {
-    use super::Finding;
+    use super::{Finding, group_findings};
+
+    fn finding(attempt: u32, text: &str) -> Finding {
+        Finding { attempt, check: "tests".into(), text: text.into() }
+    }
+
+    #[test]
+    fn summary_line_of_a_check_is_the_line_that_carries_the_error() {
+        let node = "> pkg@1.0.0 test\n> node --test\n\n✔ adds\nnot ok 2 - subtracts\nerror: 'no'";
+        let tsc =
+            "\n> tsc --noEmit\nFound 0 errors in lib.\nsrc/a.ts(1,7): error TS2322: Type 'x'.";
+        let python = "Traceback (most recent call last):\n  File \"a.py\"\nValueError: bad literal";
+        let npm = "npm error Lifecycle script failed\nbuild fails\nAssertionError: 1 == 2\n    at x (error:1)";
+        for (output, line) in [
+            (node, "not ok 2 - subtracts"),
+            (tsc, "src/a.ts(1,7): error TS2322: Type 'x'."),
+            (python, "ValueError: bad literal"),
+            (npm, "AssertionError: 1 == 2"),
+            ("all is well\nmore", "all is well"),
+        ] {
+            let finding = finding(1, &format!("`npm test`: exit 1\n{output}"));
+            assert_eq!(finding.summary_line(), Some(line));
+        }
+        let words = finding(1, "The attempt changed nothing.\nerror: no such option");
+        assert_eq!(words.summary_line(), Some("The attempt changed nothing."));
+    }
+
+    #[test]
+    fn finding_in_words_has_the_command_line_the_error_and_the_hint() {
+        let text = "`npx tsc`: exit 1\nhint: install it\nnot found: tsc";
+        let words = finding(1, text).in_words();
+        assert_eq!(words.as_deref(), Some("`npx tsc`: not found: tsc (hint: install it)"));
+        let long = format!("`sh -c '{}'`: exit 1\nerror: x", "y ".repeat(80));
+        let words = finding(1, &long).in_words().unwrap();
+        assert!(words.ends_with("y y …`: error: x"), "{words}");
+        assert_eq!(words.chars().count(), 60 + "``: error: x".len());
+        assert_eq!(finding(1, "No.").in_words().as_deref(), Some("No."));
+    }
+
+    #[test]
+    fn equal_findings_are_grouped_with_their_attempts_and_count() {
+        let findings = [finding(1, "a"), finding(1, "b"), finding(2, "a"), finding(4, "a")];
+        let groups = group_findings(&findings);
+        let words: Vec<_> = groups.iter().map(|group| group.attempts_in_words()).collect();
+        assert_eq!(words, ["attempts 1, 2 and 4", "attempt 1"]);
+        let twice = [finding(2, "a"), finding(2, "a"), finding(3, "a")];
+        assert_eq!(group_findings(&twice)[0].attempts_in_words(), "attempts 2 and 3 (3 times)");
+    }
 
     #[test]
     fn summary_line_skips_the_command_and_its_exit_status() {

@@ -188,6 +188,7 @@ impl Engine<'_> {
                 candidate: None,
                 changed: false,
                 report,
+                stderr: None,
             });
             let outcome =
                 attempt::AttemptOutcome { observation, ..attempt::AttemptOutcome::default() };

@@ -11,12 +11,14 @@ use super::requests;
 use super::work::attempt;
 use super::work::verification::{self, VerificationAssignment, VerificationResult};
 use super::{RunReport, recover};
+use crate::agent::classify::last_lines;
 use crate::ambient;
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::machine::{Decision, Observation, Request, decide};
 use crate::domain::termination::Termination;
 use crate::domain::verdict::{Candidate, CheckReport, Finding, Verdict};
 use crate::failpoint;
+use crate::keeper::files;
 use crate::store::{Expected, RefMove, layout};
 use crate::wire::request::{RequestAnswer, WireRequest};
 
@@ -144,6 +146,7 @@ impl Engine<'_> {
                 Observation::BaseVerified(result.report)
             }
             Some((task, attempt)) => Observation::Verified {
+                stderr: self.stderr_of(task, *attempt)?,
                 task: task.clone(),
                 attempt: *attempt,
                 tree: assignment.tree.clone(),
@@ -155,6 +158,14 @@ impl Engine<'_> {
         failpoint::hit("verify.recorded");
         self.folders.discard(verification::folder(&self.ctx, assignment));
         Ok(false)
+    }
+
+    /// Returns the last lines of the standard error of an attempt whose chain holds its files.
+    fn stderr_of(&self, task: &TaskId, attempt: u32) -> Result<Option<String>> {
+        let Some(tip) = self.journal.tip(task) else { return Ok(None) };
+        let path = format!("attempts/{attempt}/{}", files::STDERR);
+        let bytes = self.ctx.store.repo().read_blob_at(&tip.tree, &path)?;
+        Ok(bytes.and_then(|bytes| last_lines(&bytes)))
     }
 
     /// Reports the whole output of failed checks: a person has to fix a base or a tip that fails.
@@ -172,7 +183,9 @@ impl Engine<'_> {
         let verdict = Verdict::Failed(vec![finding]);
         let checks = CheckReport { verdict, results: Vec::new() };
         let (task, attempt, tree) = (task.clone(), *attempt, candidate.tree);
-        self.observe(Observation::Verified { task, attempt, tree, checks });
+        // What the agent said is lost with a file that cannot be read; the verdict stands.
+        let stderr = self.stderr_of(&task, attempt).ok().flatten();
+        self.observe(Observation::Verified { task, attempt, tree, checks, stderr });
     }
 
     /// Handles work that could not be carried out: a fault of the infrastructure.
@@ -199,12 +212,14 @@ impl Engine<'_> {
                     candidate: None,
                     changed: false,
                     report: None,
+                    stderr: None,
                 });
             }
             WorkId::Verification(task, attempt) => {
                 if let Some(Candidate { tree, .. }) = candidate(task) {
                     let (task, attempt, checks) = (task.clone(), *attempt, checks());
-                    self.observe(Observation::Verified { task, attempt, tree, checks });
+                    let stderr = None;
+                    self.observe(Observation::Verified { task, attempt, tree, checks, stderr });
                 }
             }
             WorkId::Evaluation(task, attempt) => {

@@ -9,6 +9,7 @@ use super::AssignedWork;
 use super::built_in;
 use super::worktree::{prepare, redactor};
 use crate::domain::termination::Termination;
+use crate::domain::verdict::HINT;
 use crate::failpoint;
 use crate::process::{self, Command, CommandResult, Containment, StopFlag};
 use crate::repo::{self, Repo};
@@ -124,7 +125,10 @@ fn check(
         // By the shell's convention, these codes mean that the program could not run (POSIX,
         // 2.8.2).
         Termination::Exited(code @ (126 | 127)) => {
-            return Ok(Err(format!("the check `{name}` could not be run (exit {code}): {output}")));
+            let hint = missing_dependencies(&assigned.assignment.worktree.path, "not found");
+            return Ok(Err(format!(
+                "the check `{name}` could not be run (exit {code}): {output}{hint}"
+            )));
         }
         Termination::Exited(code) => (false, format!("exit {code}")),
         // A kill by the kernel or a person tells nothing about the tree. A crash of the check
@@ -149,8 +153,36 @@ fn check(
             return Ok(Err(format!("the check `{name}` could not be started: {why}")));
         }
     };
-    let text = if passed { String::new() } else { format!("{how}\n{output}") };
+    let hint = missing_dependencies(&assigned.assignment.worktree.path, &output);
+    let text = if passed { String::new() } else { format!("{how}\n{output}{hint}") };
     Ok(Ok(CheckOutcome { name: name.clone(), key, passed, known: None, ms, text }))
+}
+
+/// Texts of programs that did not find a package.
+const NOT_FOUND: [&str; 6] = [
+    "not found",
+    "Cannot find module",
+    "Cannot find package",
+    "missing packages",
+    "Could not resolve",
+    "could not determine executable",
+];
+
+/// Returns a line with a hint if a check did not find a package in a worktree whose dependencies
+/// are not installed, else an empty text. A project without dependencies needs no folder for them.
+fn missing_dependencies(worktree: &Path, output: &str) -> String {
+    let manifest = std::fs::read_to_string(worktree.join("package.json")).unwrap_or_default();
+    let is_installed = ["node_modules", ".pnp.cjs"].iter().any(|name| worktree.join(name).exists());
+    if is_installed
+        || !manifest.to_ascii_lowercase().contains("dependencies\"")
+        || !NOT_FOUND.iter().any(|text| output.contains(text))
+    {
+        return String::new();
+    }
+    format!(
+        "\n{HINT}the worktree has no `node_modules`; `[worktree] setup` installs the dependencies, for example \
+         `setup = [[\"npm\", \"ci\"]]`"
+    )
 }
 
 /// Returns the recorded outcome with this key, if there is one.

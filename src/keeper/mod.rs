@@ -24,6 +24,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::ambient;
+use crate::domain::verdict::error_rank;
 use crate::failpoint;
 use crate::process::{self, Environ, Holder, KeeperInbox, ReceivedAssignment, StopFlag};
 use crate::repo::{self, Repo};
@@ -154,7 +155,7 @@ fn excerpt(stdout: &Path, stderr: &Path, limit: usize) -> String {
 }
 
 /// Cuts the middle out of a long text: the beginning of an output names the problem, and the end
-/// has the summary.
+/// has the summary. The first lines of the middle that report an error are kept.
 fn shorten(text: &str, limit: usize) -> String {
     if text.len() <= limit {
         return text.to_owned();
@@ -165,14 +166,38 @@ fn shorten(text: &str, limit: usize) -> String {
         }
         at
     };
-    let head = floor(limit * 3 / 4);
-    let tail = floor(text.len() - limit / 4);
-    format!("{}\n[… {} bytes left out …]\n{}", &text[..head], tail - head, &text[tail..])
+    let (head, tail) = (floor(limit * 3 / 4), floor(text.len() - limit / 4));
+    let has_error = |part: &str| part.lines().any(|line| error_rank(line) == 2);
+    if has_error(&text[..head]) || !has_error(&text[head..tail]) {
+        let (start, end) = (&text[..head], &text[tail..]);
+        return format!("{start}\n[… {} bytes left out …]\n{end}", tail - head);
+    }
+    let head = floor(limit / 2);
+    let first = text[head..tail].lines().find(|line| error_rank(line) == 2).unwrap_or_default();
+    let error = head + text[head..tail].find(first).unwrap_or_default();
+    let until = floor((error + limit / 4).min(tail));
+    format!(
+        "{}\n[… {} bytes left out …]\n{}\n[… {} bytes left out …]\n{}",
+        &text[..head],
+        error - head,
+        &text[error..until],
+        tail - until,
+        &text[tail..]
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::shorten;
+
+    #[test]
+    fn shortened_text_keeps_the_error_in_its_middle() {
+        let text = format!("{}error: boom at x\n{}end", "ok\n".repeat(400), "ok\n".repeat(400));
+        let short = shorten(&text, 200);
+        assert!(short.contains("error: boom at x\nok\n"), "{short}");
+        assert!(short.starts_with("ok\n") && short.ends_with("ok\nend"), "{short}");
+        assert!(short.len() < 300, "{short}");
+    }
 
     #[test]
     fn shortened_text_loses_its_middle_at_character_boundaries() {

@@ -8,7 +8,7 @@ use crate::domain::retry::RetryReason;
 use crate::domain::session::{Class, Spend};
 use crate::domain::state::{Phase, RunState};
 use crate::domain::termination::Termination;
-use crate::domain::verdict::Verdict;
+use crate::domain::verdict::{Finding, Verdict};
 
 /// Returns the progress line for a task event, or `None` for an event that a person need not read.
 /// `alive` is true with a live display: the display shows the running tasks, so their starts get no
@@ -50,7 +50,9 @@ pub(crate) fn task_line(
         TaskEventKind::Verified { attempt, findings: Some(findings), landing, .. } => {
             let names: Vec<_> = findings.iter().map(|f| f.check.as_str()).collect();
             let place = if *landing { " on the merged tree" } else { "" };
-            word("rejected", format!(": attempt {attempt}{place}, by {}", names.join(", ")))
+            let words = findings.last().and_then(Finding::in_words);
+            let words = words.map_or_else(String::new, |words| format!(": {words}"));
+            word("rejected", format!(": attempt {attempt}{place}, by {}{words}", names.join(", ")))
         }
         TaskEventKind::EvaluationRequested => None,
         TaskEventKind::Evaluated { attempt, verdict, .. } => match verdict {
@@ -84,7 +86,10 @@ pub(crate) fn task_line(
                 None,
             )
             | (RetryReason::Feedback | RetryReason::Interrupted, _) => None,
-            (RetryReason::Manual | RetryReason::Redispatch, _) => word("retry", String::new()),
+            (RetryReason::Manual, _) => word("retry", String::new()),
+            (RetryReason::Redispatch, _) => {
+                word("redispatch", ": every task has ended, and few have failed".to_owned())
+            }
         },
         TaskEventKind::Landed { commit, .. } => {
             let tries = if attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
@@ -209,7 +214,7 @@ pub(crate) fn spend(spend: Spend) -> String {
     }
     let mut parts = Vec::new();
     match spend.known_cost() {
-        Some(cost) => parts.push(format!("${:.2}", cost.usd())),
+        Some(cost) => parts.push(cost.to_string()),
         None => parts.push("unknown".to_owned()),
     }
     match spend.known_tokens() {

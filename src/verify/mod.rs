@@ -10,6 +10,7 @@ use crate::ambient;
 use crate::contract;
 use crate::contract::ast_equal::AstEqualOptions;
 use crate::domain::id::{Oid, RunId, TaskId};
+use crate::domain::shell::shell_quote;
 use crate::domain::verdict::{CheckReport, CheckResult, Finding, Verdict};
 use crate::job::{AstEqualCheck, Check, Job, OutputCheck, placeholders};
 use crate::keeper::verdict_key;
@@ -209,7 +210,7 @@ pub(crate) fn known_verdict(steps: &[CheckStep]) -> Option<CheckReport> {
         let key = verdict_key(step, "");
         let known = step.known.iter().find(|k| k.key == key)?;
         if !known.passed {
-            let text = known.text.clone();
+            let text = finding_text(step, &known.text);
             findings.push(Finding { attempt: 0, check: step.name.clone(), text });
         }
         let (name, passed, id) = (step.name.clone(), known.passed, known.id.clone());
@@ -233,10 +234,7 @@ pub(crate) fn verdict(outcome: &ChecksOutcome, steps: &[CheckStep], attempt: u32
             id,
         });
         if !check.passed {
-            let text = match step.built_in {
-                Some(_) => check.text.clone(),
-                None => format!("`{}`: {}", step.key_argv.join(" "), check.text),
-            };
+            let text = finding_text(step, &check.text);
             findings.push(Finding { attempt, check: check.name.clone(), text });
         }
     }
@@ -246,6 +244,16 @@ pub(crate) fn verdict(outcome: &ChecksOutcome, steps: &[CheckStep], attempt: u32
         None => Verdict::Failed(findings),
     };
     CheckReport { verdict, results }
+}
+
+/// Returns the text of a finding: the command line of the check, as a person would type it, and the
+/// output. A built-in check has no command line.
+fn finding_text(step: &CheckStep, output: &str) -> String {
+    if step.built_in.is_some() {
+        return output.to_owned();
+    }
+    let words: Vec<_> = step.key_argv.iter().map(|word| shell_quote(word)).collect();
+    format!("`{}`: {output}", words.join(" "))
 }
 
 /// Returns the note lines of the results that were not recorded before.

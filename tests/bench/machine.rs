@@ -222,6 +222,7 @@ impl<'a> BenchRun<'a> {
                     candidate: Some(Candidate { commit: tree.clone(), tree, base: oid(1) }),
                     changed: true,
                     report: Some(Box::new(report(class))),
+                    stderr: None,
                 }
             }
             Effect::Verify(task, attempt) => {
@@ -232,7 +233,7 @@ impl<'a> BenchRun<'a> {
                 let verdict = if fails { Verdict::Failed(vec![finding]) } else { Verdict::Passed };
                 let checks = CheckReport { verdict, results: Vec::new() };
                 let (task, attempt, tree) = (task.clone(), *attempt, self.candidate(task).tree);
-                Observation::Verified { task, attempt, tree, checks }
+                Observation::Verified { task, attempt, tree, checks, stderr: None }
             }
             Effect::Evaluate(task, attempt) => Observation::Evaluated {
                 task: task.clone(),

@@ -141,7 +141,8 @@ fn failure_rate_above_the_limit_halts_after_enough_tasks() {
     assert_eq!(
         status["reason"],
         "3 of 5 tasks that ended have failed, last t5: \
-         `no-bad` not passed in the last attempt: t5:1:BAD"
+         `no-bad` not passed in the last attempt: \
+         `sh -c '! grep -n BAD t1 t2 t3 t4 t5 t6 t7 t8 t9'`: t5:1:BAD"
     );
     assert_eq!(status["failures"][0]["tasks"], serde_json::json!(["t1", "t5"]));
     let other = serde_json::json!({"cause": "`other`", "tasks": ["t3"]});

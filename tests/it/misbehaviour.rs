@@ -226,3 +226,43 @@ fn check_output_reaches_the_next_attempt() {
     let output = sandbox.run(&["show", "alpha", "--prompt", "--attempt", "1"]).exits(0);
     assert!(!output.stdout.contains("so BAD"), "the first prompt knew the future");
 }
+
+#[test]
+fn stderr_of_a_failed_agent_reaches_the_person_and_the_next_prompt() {
+    let sandbox = Sandbox::new(two().set("retry", "feedback = 1"));
+    let say = "echo 'unknown option --fast' >&2; echo 'error: giving up' >&2; exit 3";
+    sandbox.script("alpha.1", say);
+    sandbox.script("alpha.2", &format!("edit alpha 'so BAD'; {say}"));
+    sandbox.run(&["start"]).exits(1);
+    let prompt = sandbox.run(&["show", "alpha", "--prompt", "--attempt", "2"]).exits(0).stdout;
+    assert!(prompt.contains("unknown option --fast\nerror: giving up\n"), "{prompt}");
+    screen(&sandbox, "show_agent_stderr", &["show", "alpha"]);
+    screen(&sandbox, "log_agent_stderr", &["log", "alpha"]);
+}
+
+#[test]
+fn equal_findings_are_told_once_with_their_attempts() {
+    let sandbox = Sandbox::new(two().set("retry", "feedback = 2"));
+    sandbox.script("alpha", "edit alpha 'so BAD'");
+    sandbox.run(&["start"]).exits(1);
+    let prompt = sandbox.run(&["show", "alpha", "--prompt", "--attempt", "3"]).exits(0).stdout;
+    assert!(prompt.contains("## Attempts 1 and 2, `no-bad`"), "{prompt}");
+    assert_eq!(prompt.matches("so BAD").count(), 1, "{prompt}");
+    let shown = sandbox.run(&["show", "alpha"]).exits(0).stdout;
+    assert!(shown.contains("\nattempts 1, 2 and 3, no-bad:\n"), "{shown}");
+}
+
+#[test]
+fn check_without_its_dependencies_hints_at_the_setup() {
+    let command = "test -d node_modules || { echo \"Cannot find module 'left-pad'\"; exit 1; }";
+    let job = two().check("unit", &["sh", "-c", command], "when = [\"task\"]");
+    let sandbox = Sandbox::new(job.set("retry", "feedback = 0"));
+    sandbox.write("package.json", "{\"dependencies\": {\"left-pad\": \"1\"}}");
+    sandbox.git(&["add", "package.json"]);
+    sandbox.git(&["commit", "--quiet", "--message", "dependencies"]);
+    sandbox.run(&["start"]).exits(1);
+    let reason = sandbox.task("alpha")["reason"].as_str().unwrap().to_owned();
+    assert!(reason.contains("Cannot find module 'left-pad'"), "{reason}");
+    let hint = "(hint: the worktree has no `node_modules`; `[worktree] setup`";
+    assert!(reason.contains(hint), "{reason}");
+}

@@ -136,7 +136,11 @@ fn failing_base_costs_no_attempt() {
     assert_eq!(sandbox.task("alpha")["attempts"], 0);
     let status = sandbox.status();
     assert_eq!(status["state"], "halted");
-    assert_eq!(status["reason"], "the landing check `ready` already fails on the base");
+    assert_eq!(
+        status["reason"],
+        "the landing check `ready` already fails on the base: \
+         `sh -c 'echo the base is not ready; exit 7'`: the base is not ready"
+    );
     sandbox.run(&["status"]).exits(0);
     sandbox.run(&["poll"]).exits(3);
     Claim::all(&sandbox).landed(&[]).holds();

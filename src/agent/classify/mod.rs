@@ -22,6 +22,7 @@ mod usage;
 mod zone;
 
 pub(crate) use session_watcher::{OutputMeaning, SessionStream, SessionWatcher};
+pub(crate) use terminal_text::last_lines;
 
 use super::preset::{OutputFormat, Preset};
 use crate::domain::id::Timestamp;

@@ -52,9 +52,39 @@ pub(super) fn normalize(text: &str) -> String {
     without_control_sequences(text).chars().map(replace).collect()
 }
 
+/// The largest number of lines that [`last_lines`] returns.
+const LAST_LINES: usize = 10;
+/// The largest number of characters of each of these lines.
+const LAST_LINE: usize = 300;
+
+/// Returns the last lines of a stream that are not blank. Returns `None` if there are none. A long
+/// line is cut at its end.
+pub(crate) fn last_lines(bytes: &[u8]) -> Option<String> {
+    let text = without_control_sequences(&String::from_utf8_lossy(bytes).replace('\r', "\n"));
+    let cut = |line: &str| match line.char_indices().nth(LAST_LINE) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line.to_owned(),
+    };
+    let lines: Vec<_> = text.lines().map(str::trim_end).filter(|l| !l.is_empty()).collect();
+    let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
+    (!last.is_empty()).then(|| last.iter().map(|line| cut(line)).collect::<Vec<_>>().join("\n"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn last_lines_of_a_stream_are_plain_and_bounded() {
+        let stream = "first\n\x1b[31merror:\x1b[0m no such option\r\n\n  \nhelp: x\n";
+        let expected = "first\nerror: no such option\nhelp: x";
+        assert_eq!(last_lines(stream.as_bytes()).as_deref(), Some(expected));
+        assert_eq!(last_lines(b"\n \n"), None);
+        let many: String = (0..40).map(|n| format!("{n}{}\n", "é".repeat(400))).collect();
+        let last = last_lines(many.as_bytes()).unwrap();
+        assert_eq!((last.lines().count(), last.chars().count()), (10, 10 * 301 + 9));
+        assert!(last.starts_with("30é"), "{last}");
+    }
 
     #[test]
     fn control_sequences_are_removed_and_text_is_kept() {

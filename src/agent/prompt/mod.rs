@@ -114,11 +114,13 @@ pub(crate) struct ScopeBrief {
     pub read_only: Vec<String>,
 }
 
-/// A finding about an earlier attempt.
+/// A finding about earlier attempts. Equal findings are one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct FindingBrief {
-    /// The attempt's number.
+    /// The number of the last attempt with the finding.
     pub attempt: u32,
+    /// The numbers of all attempts with the finding, in words: `attempts 1 and 3`.
+    pub attempts: String,
     /// The check that reported the finding.
     pub check: String,
     /// The text of the finding.
@@ -180,7 +182,8 @@ pub(crate) fn render_template(template: (&str, &str), values: &impl Serialize) -
 /// `example`.
 pub(crate) fn validate(template: (&str, &str), example: &Brief) -> Result<()> {
     let first = Brief { attempt: 1, findings: Vec::new(), ..example.clone() };
-    let finding = FindingBrief { attempt: 1, check: "agent".into(), text: "…".into() };
+    let (attempt, attempts) = (1, "attempt 1".to_owned());
+    let finding = FindingBrief { attempt, attempts, check: "agent".into(), text: "…".into() };
     let retry = Brief { attempt: 2, findings: vec![finding], ..example.clone() };
     render(Some(template), &first)?;
     render(Some(template), &retry)?;

@@ -45,6 +45,7 @@ fn first() -> Brief {
 fn third() -> Brief {
     let finding = |attempt, check: &str, text: &str| FindingBrief {
         attempt,
+        attempts: format!("attempt {attempt}"),
         check: check.into(),
         text: text.into(),
     };

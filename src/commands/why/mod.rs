@@ -13,6 +13,7 @@ use super::workspace;
 use crate::ambient;
 use crate::cli as args;
 use crate::domain::id::Oid;
+use crate::domain::session::Cost;
 use crate::error::{self, Advice};
 use crate::repo;
 use crate::store::notes::NoteLines;
@@ -90,9 +91,8 @@ fn page(store: &Store, origin: &Origin) -> Result<String> {
         rows.extend(get(key).map(|value| (label, value.to_owned())));
     }
     rows.extend(get("prompt").map(|blob| ("prompt", format!("git cat-file blob {blob}"))));
-    if let Some(cost) = origin.note.get("cost_usd").and_then(Value::as_f64) {
-        rows.push(("cost", format!("${cost:.2}")));
-    }
+    let cost = origin.note.get("cost_usd").and_then(Value::as_f64).and_then(Cost::from_usd);
+    rows.extend(cost.map(|cost| ("cost", cost.to_string())));
     let approved = origin.note.get("approved").and_then(|a| a.get("by")).and_then(Value::as_str);
     rows.extend(approved.map(|by| ("approved", by.to_owned())));
     let train = origin.note.get("verified").and_then(|p| p.get("commit")).and_then(Value::as_str);

@@ -1,6 +1,6 @@
 //! Decisions on the end of an attempt: the class of its session selects the retry layer.
 
-use super::decider::Decider;
+use super::decider::{Decider, with_stderr};
 use super::verification::Rejection;
 use crate::domain::account::{Account, AgentName, MAX_STRIKES};
 use crate::domain::event::{Halt, RunEventKind, TaskEvent, TaskEventKind};
@@ -10,6 +10,17 @@ use crate::domain::session::{Class, SessionReport};
 use crate::domain::state::{Phase, RunPhase, TaskState};
 use crate::domain::termination::Termination;
 use crate::domain::verdict::{Candidate, Finding};
+
+/// The end of an attempt, as its keeper published it.
+pub(super) struct AttemptEnd {
+    pub termination: Termination,
+    pub candidate: Option<Candidate>,
+    /// True if the work differs from the base.
+    pub changed: bool,
+    pub report: Option<Box<SessionReport>>,
+    /// The last lines of the agent's standard error.
+    pub stderr: Option<String>,
+}
 
 impl Decider<'_> {
     /// Records a change of the agents' account.
@@ -28,15 +39,8 @@ impl Decider<'_> {
         }
     }
 
-    pub(super) fn attempt_ended(
-        &mut self,
-        task: &TaskId,
-        state: &TaskState,
-        termination: Termination,
-        candidate: Option<Candidate>,
-        changed: bool,
-        report: Option<Box<SessionReport>>,
-    ) {
+    pub(super) fn attempt_ended(&mut self, task: &TaskId, state: &TaskState, end: AttemptEnd) {
+        let AttemptEnd { termination, candidate, changed, report, stderr } = end;
         let tree = candidate.as_ref().map(|c| c.tree.clone());
         let event = TaskEventKind::Ended {
             attempt: state.attempt,
@@ -85,15 +89,18 @@ impl Decider<'_> {
                 if let Some(report) = report
                     && matches!(report.class, Class::Auth | Class::BadInput)
                 {
-                    self.reject_session(task, &after, report, tree);
+                    self.reject_session(task, &after, report, tree, stderr.as_deref());
                     return;
                 }
                 // A session that broke off proves nothing about the account.
                 if report.is_some_and(|report| !report.class.broke_off()) {
                     self.set_account(&self.state.account.served(state.at, self.policy.jobs));
                 }
+                if tree.is_some() && (changed || self.policy.allow_empty) {
+                    return;
+                }
                 let detail = report.and_then(|report| report.detail.as_deref());
-                self.reject_unchanged(task, &after, &termination, tree, changed, detail);
+                self.reject_unchanged(task, &after, &termination, tree, (detail, stderr));
             }
         }
     }
@@ -212,6 +219,7 @@ impl Decider<'_> {
         state: &TaskState,
         report: &SessionReport,
         tree: Option<Oid>,
+        stderr: Option<&str>,
     ) {
         let Some(tree) = tree else {
             self.fault(task, state, "the work of the attempt could not be saved");
@@ -219,6 +227,7 @@ impl Decider<'_> {
         };
         let detail = report.detail.as_deref().unwrap_or("no reason given");
         let text = format!("The session of this attempt broke off ({}): {detail}", report.class);
+        let text = with_stderr(text, stderr);
         let finding = Finding { attempt: state.attempt, check: "agent".into(), text };
         let (findings, results) = (vec![finding], Vec::new());
         self.rejected(task, state, Rejection { tree, findings, results, landing: false });
@@ -243,21 +252,22 @@ impl Decider<'_> {
         state: &TaskState,
         termination: &Termination,
         tree: Option<Oid>,
-        changed: bool,
-        detail: Option<&str>,
+        (detail, stderr): (Option<&str>, Option<String>),
     ) {
         let Some(tree) = tree else {
             self.fault(task, state, "the work of the attempt could not be saved");
             return;
         };
-        if changed || self.policy.allow_empty {
-            return;
-        }
         let class = state.class.filter(|class| *class != Class::Ok);
-        let ending = match (class, detail) {
+        let last_line = stderr.as_deref().and_then(|stderr| stderr.lines().last());
+        let last_line = last_line.filter(|_| !termination.succeeded());
+        let ending = match (class, detail.or(last_line)) {
             (Some(class), Some(detail)) => format!("{termination}, {class}: {detail}"),
             (Some(class), None) => format!("{termination}, {class}"),
-            (None, Some(_) | None) => termination.to_string(),
+            (None, Some(_) | None) => match last_line {
+                Some(line) => format!("{termination}: {line}"),
+                None => termination.to_string(),
+            },
         };
         let text = if self.policy.report {
             format!(
@@ -270,6 +280,7 @@ impl Decider<'_> {
                  for a change in its files."
             )
         };
+        let text = with_stderr(text, stderr.as_deref());
         let finding = Finding { attempt: state.attempt, check: "agent".into(), text };
         let (findings, results) = (vec![finding], Vec::new());
         self.rejected(task, state, Rejection { tree, findings, results, landing: false });

@@ -130,3 +130,11 @@ impl Decider<'_> {
 pub(super) fn budget_reason(over: &str) -> String {
     format!("{over}; raise it in the job file and `git harness start` again")
 }
+
+/// Adds the last lines of an agent's standard error to the text of a finding.
+pub(super) fn with_stderr(text: String, stderr: Option<&str>) -> String {
+    match stderr {
+        Some(lines) => format!("{text}\n\nThe last lines of its standard error:\n{lines}"),
+        None => text,
+    }
+}

@@ -74,7 +74,8 @@ impl Decider<'_> {
                         if rounds == 1 { "round" } else { "rounds" }
                     )
                 } else {
-                    self.next_try(task, &after, RetryReason::Feedback, self.now, None);
+                    let because = Some(format!("the evaluator rejected the work: {line}"));
+                    self.next_try(task, &after, RetryReason::Feedback, self.now, because);
                     return;
                 };
                 self.failed(task, format!("{end}: {line}"), format!("`{EVALUATE}`"));

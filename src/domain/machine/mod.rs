@@ -19,6 +19,7 @@ mod split;
 mod tests;
 mod verification;
 
+use self::attempt::AttemptEnd;
 use self::decider::Decider;
 use self::evaluation::EvaluatorReport;
 use self::owed::startable_attempts;
@@ -75,10 +76,12 @@ impl Decider<'_> {
                 candidate,
                 changed,
                 report,
+                stderr,
             } => {
                 let state = self.running(&task, attempt);
                 if let Some(state) = state.or_else(|| self.taken_out(&task, attempt)) {
-                    self.attempt_ended(&task, &state, termination, candidate, changed, report);
+                    let end = AttemptEnd { termination, candidate, changed, report, stderr };
+                    self.attempt_ended(&task, &state, end);
                 }
             }
             Observation::NeverStarted { task, attempt } => {
@@ -90,9 +93,9 @@ impl Decider<'_> {
                     }
                 }
             }
-            Observation::Verified { task, attempt, tree, checks } => {
+            Observation::Verified { task, attempt, tree, checks, stderr } => {
                 if let Some(state) = self.verifying(&task, attempt, &tree) {
-                    self.candidate_verified(&task, &state, tree, checks);
+                    self.candidate_verified(&task, &state, tree, checks, stderr.as_deref());
                 }
             }
             Observation::Evaluated { task, attempt, tree, began, termination, verdict, report } => {

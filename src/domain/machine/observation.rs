@@ -49,6 +49,8 @@ pub enum Observation {
         changed: bool,
         /// The session's report; `None` if it was lost.
         report: Option<Box<SessionReport>>,
+        /// The last lines of the agent's standard error.
+        stderr: Option<String>,
     },
     /// An attempt never began: no supervisor started its keeper.
     NeverStarted {
@@ -67,6 +69,8 @@ pub enum Observation {
         tree: Oid,
         /// The verdict and the results.
         checks: CheckReport,
+        /// The last lines of the standard error of the attempt's agent.
+        stderr: Option<String>,
     },
     /// The candidate conflicts with the target.
     LandingConflict {

@@ -42,12 +42,17 @@ impl Decider<'_> {
                     check: "review".into(),
                     text: format!("{by} reviewed the work and requests changes:\n{message}"),
                 };
+                let because = format!("{by} requests changes: {}", first_line(&message));
                 self.task(task, TaskEventKind::ChangesRequested { by, finding });
-                self.next_try(task, state, RetryReason::Feedback, self.now, None);
+                self.next_try(task, state, RetryReason::Feedback, self.now, Some(because));
             }
             ReviewDecision::Revise(candidate) => {
                 self.task(task, TaskEventKind::Revised { candidate });
             }
         }
     }
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default()
 }

@@ -1,6 +1,6 @@
 //! Decisions on verifications: of the base, of candidates and of trees that would land.
 
-use super::decider::Decider;
+use super::decider::{Decider, with_stderr};
 use crate::domain::event::{Halt, RunEventKind, TaskEventKind};
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::retry::RetryReason;
@@ -24,8 +24,13 @@ impl Decider<'_> {
         let (passed, problem) = match checks.verdict {
             Verdict::Passed => (true, None),
             Verdict::Failed(findings) => {
-                let first = findings.first().map_or("a check", |f| f.check.as_str());
-                (false, Some(format!("the landing check `{first}` already fails on the base")))
+                let first = findings.first();
+                let check = first.map_or("a check", |f| f.check.as_str());
+                let words = first.and_then(Finding::in_words);
+                let words = words.map_or_else(String::new, |words| format!(": {words}"));
+                let problem =
+                    format!("the landing check `{check}` already fails on the base{words}");
+                (false, Some(problem))
             }
             Verdict::Errored(why) => {
                 let reason = format!("the landing checks could not run on the base: {why}");
@@ -55,6 +60,7 @@ impl Decider<'_> {
         state: &TaskState,
         tree: Oid,
         checks: CheckReport,
+        stderr: Option<&str>,
     ) {
         let CheckReport { verdict, results } = checks;
         match verdict {
@@ -73,6 +79,7 @@ impl Decider<'_> {
                     let text = format!(
                         "The agent of this attempt did not end by itself with success: {termination}."
                     );
+                    let text = with_stderr(text, stderr);
                     let agent = Finding { attempt: state.attempt, check: "agent".into(), text };
                     findings.insert(0, agent);
                 }
@@ -124,17 +131,17 @@ impl Decider<'_> {
     /// Records a failed verification. Starts another attempt, or fails the task.
     pub(super) fn rejected(&mut self, task: &TaskId, state: &TaskState, rejection: Rejection) {
         let Rejection { tree, findings, results, landing } = rejection;
-        let names: Vec<_> = findings.iter().map(|f| format!("`{}`", f.check)).collect();
-        let names = names.join(", ");
-        let line = findings.last().and_then(Finding::summary_line).map(|line| format!(": {line}"));
+        let names = rejecting_checks(&findings);
+        let words = findings.last().and_then(Finding::in_words);
+        let words = words.map_or_else(String::new, |words| format!(": {words}"));
         let (attempt, findings) = (state.attempt, Some(findings));
         self.task(task, TaskEventKind::Verified { attempt, tree, findings, results, landing });
         if state.rejections + 1 > self.policy.feedback {
-            let line = line.unwrap_or_default();
-            let reason = format!("{names} not passed in the last attempt{line}");
+            let reason = format!("{names} not passed in the last attempt{words}");
             self.failed(task, reason, names);
         } else {
-            self.next_try(task, state, RetryReason::Feedback, self.now, None);
+            let because = format!("{names} not passed{words}");
+            self.next_try(task, state, RetryReason::Feedback, self.now, Some(because));
         }
     }
 
@@ -164,7 +171,20 @@ impl Decider<'_> {
                 format!("conflicts with the target in every attempt, last in {}", paths.join(", "));
             self.failed(task, reason, "conflicts with the target".into());
         } else {
-            self.next_try(task, state, RetryReason::Feedback, self.now, None);
+            let because = format!("conflicts with the target in {}", paths.join(", "));
+            self.next_try(task, state, RetryReason::Feedback, self.now, Some(because));
         }
     }
+}
+
+/// Returns the names of the checks that rejected a candidate, each once.
+fn rejecting_checks(findings: &[Finding]) -> String {
+    let mut names: Vec<String> = Vec::new();
+    for finding in findings {
+        let name = format!("`{}`", finding.check);
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names.join(", ")
 }

@@ -10,7 +10,7 @@ use super::assignment::{
     AssignmentFolder, EarlierResult, Finished, Handover, KeeperWait, KeeperWork, OnDeath,
 };
 use super::call::{self, AgentProgram, CallInput, SessionCall, path_text};
-use crate::agent::classify::{Intervention, SessionExit, classify};
+use crate::agent::classify::{Intervention, SessionExit, classify, last_lines};
 use crate::agent::{brief, prompt};
 use crate::ambient;
 use crate::domain::id::{Oid, TaskId};
@@ -324,6 +324,7 @@ pub(in crate::engine) fn observe_attempt(
     let changed = saved.as_ref().is_some_and(|(_, tree)| *tree != base_tree);
     let candidate = saved.map(|(commit, tree)| Candidate { commit, tree, base: base.clone() });
     let last_line = keeper.last_line();
+    let stderr = std::fs::read(folder.path().join(files::STDERR)).unwrap_or_default();
     Ok(AttemptOutcome {
         observation: Some(Observation::AttemptEnded {
             task: task.clone(),
@@ -332,6 +333,7 @@ pub(in crate::engine) fn observe_attempt(
             candidate,
             changed,
             report: dead_keeper_report(ctx, folder.path()).map(Box::new),
+            stderr: last_lines(&stderr),
         }),
         note: Some(format!("{task}: the keeper of attempt {attempt} died: {last_line}")),
         ..AttemptOutcome::default()
@@ -377,6 +379,7 @@ fn read_published(
     };
     let base_tree = repo.tree_of(base)?;
     let changed = candidate.as_ref().is_some_and(|c| c.tree != base_tree);
+    let stderr = repo.read_blob_at(&tree, files::STDERR)?;
     let leftover = (outcome.leftover > 0).then(|| {
         format!(
             "{task}: attempt {attempt} left {} processes behind, they were ended",
@@ -391,6 +394,7 @@ fn read_published(
             candidate,
             changed,
             report: outcome.report.map(|r| Box::new(r.into())),
+            stderr: stderr.and_then(|bytes| last_lines(&bytes)),
         }),
         payload: Some(Payload { path: format!("attempts/{attempt}"), id: tree, is_tree: true }),
         published: Some(published),

@@ -50,7 +50,7 @@ impl RunWorld {
                     resumed: true,
                 }
             }
-            0 => Observation::Verified { task, attempt, tree, checks },
+            0 => Observation::Verified { task, attempt, tree, checks, stderr: None },
             1 => Observation::LandingVerified { task, candidate: commit, tree, checks },
             2 => Observation::LandingConflict {
                 task,
@@ -77,13 +77,14 @@ impl RunWorld {
                     candidate: Some(candidate),
                     changed,
                     report: report.map(Box::new),
+                    stderr: None,
                 }
             }
             4 => Observation::NeverStarted { task, attempt },
             7 => Observation::BaseVerified(checks),
             5 => {
                 let tree = self.oid();
-                Observation::Verified { task, attempt, tree, checks }
+                Observation::Verified { task, attempt, tree, checks, stderr: None }
             }
             _ => {
                 let (base, worktree) = (self.tip(), "p09".to_owned());

@@ -133,7 +133,13 @@ impl RunWorld {
                     false,
                     self.step_count as u64,
                 );
-                self.observe(Observation::Verified { task, attempt, tree: candidate.tree, checks });
+                self.observe(Observation::Verified {
+                    task,
+                    attempt,
+                    tree: candidate.tree,
+                    checks,
+                    stderr: None,
+                });
             }
             Effect::Evaluate(task, attempt) => self.finish_evaluation(task, attempt),
             Effect::Land(task) => self.land(&task),
@@ -186,6 +192,7 @@ impl RunWorld {
                 changed: simulated.changed && candidate.is_some(),
                 candidate,
                 report: report.map(Box::new),
+                stderr: None,
             };
             self.published.insert(key.clone(), Some(ended));
         }

@@ -184,3 +184,22 @@ fn unknown_usage_is_not_zero() {
     assert_eq!((spend.known_tokens().unwrap().input, spend.sessions_without_tokens), (5, 1));
     assert_eq!(spend.known_cost(), Some(Cost(3)));
 }
+
+#[test]
+fn failure_on_a_used_up_budget_has_the_words_of_the_rejection() {
+    let policy = Policy { tokens_per_task: Some(10), ..lenient() };
+    let mut bench = MachineBench::new(&["one"], policy);
+    assert!(bench.start("one"));
+    bench.end("one", Some(used(10, 0)));
+    let text = "`make test`: exit 1\n1 of 3\nerror: bad line".into();
+    let finding = Finding { attempt: 1, check: "tests".into(), text };
+    bench.verify("one", Verdict::Failed(vec![finding]));
+    assert_eq!(bench.task("one").phase, Phase::Failed);
+    assert_eq!(
+        bench.task("one").reason.as_deref(),
+        Some(
+            "the budget of 10 tokens is used up (10 used), and the task needs another try: `tests` not passed: `make test`: \
+             error: bad line"
+        )
+    );
+}

@@ -138,6 +138,7 @@ impl MachineBench {
             candidate: Some(candidate),
             changed,
             report: report.map(Box::new),
+            stderr: None,
         })
     }
 
@@ -151,7 +152,13 @@ impl MachineBench {
     fn verify(&mut self, task: &str, verdict: Verdict) -> Vec<Decision> {
         let checks = CheckReport { verdict, results: Vec::new() };
         let attempt = self.task(task).attempt;
-        self.observe(Observation::Verified { task: id(task), attempt, tree: oid('d'), checks })
+        self.observe(Observation::Verified {
+            task: id(task),
+            attempt,
+            tree: oid('d'),
+            checks,
+            stderr: None,
+        })
     }
 
     /// Runs an attempt whose work fails a check.
