@@ -39,7 +39,7 @@ pub(super) fn run(here: &Path, args: &args::ShowArgs, ui: &Ui) -> Result<u8> {
         if args.json {
             ui.json(&shown.wire(&findings))?;
         } else {
-            ui.result(&printable(&shown.page(&findings)));
+            ui.result(&printable(&shown.page(&findings, &shown.notes()?)));
         }
     }
     Ok(error::OK)
@@ -82,6 +82,17 @@ impl ShownTask<'_> {
 
     fn findings(&self) -> Result<Vec<Finding>> {
         self.tree().map_or(Ok(Vec::new()), |tree| findings(&self.workspace.store, tree))
+    }
+
+    /// Returns the notes on the task's attempts, by attempt.
+    fn notes(&self) -> Result<Vec<(u32, String)>> {
+        let mut notes = Vec::new();
+        for attempt in 1..=self.s.attempt {
+            if let Some(bytes) = self.file(attempt, "notes")? {
+                notes.push((attempt, String::from_utf8_lossy(&bytes).into_owned()));
+            }
+        }
+        Ok(notes)
     }
 
     /// Returns the error for an attempt that has left no `kind`, such as no transcript.
@@ -130,7 +141,7 @@ impl ShownTask<'_> {
         cli::Show { task, v: cli::Version, run: self.run().as_str(), findings }
     }
 
-    fn page(&self, findings: &[Finding]) -> String {
+    fn page(&self, findings: &[Finding], notes: &[(u32, String)]) -> String {
         let mut text = table::columns(&self.rows());
         text.push_str("\nfiles:\n");
         for path in &self.task.files {
@@ -140,6 +151,12 @@ impl ShownTask<'_> {
             let (finding, attempts) = (group.finding, group.attempts_in_words());
             text.push_str(&format!("\n{attempts}, {}:\n", finding.check));
             for line in finding.text.lines() {
+                text.push_str(&format!("  {line}\n"));
+            }
+        }
+        for (attempt, notes) in notes {
+            text.push_str(&format!("\nattempt {attempt}, notes:\n"));
+            for line in notes.lines() {
                 text.push_str(&format!("  {line}\n"));
             }
         }

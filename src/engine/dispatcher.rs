@@ -1,6 +1,7 @@
 //! The dispatcher: starts owed effects, journals the events that follow from observations, and
 //! reports the events.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
@@ -28,6 +29,7 @@ use crate::domain::state::{Phase, RunPhase, TaskState};
 use crate::domain::verdict::Finding;
 use crate::store::RunProof;
 use crate::store::chain::Ledger;
+use crate::store::stash::StashGuard;
 
 /// The interval at which requests are read and the display is refreshed.
 const TICK: Duration = Duration::from_millis(200);
@@ -68,6 +70,10 @@ pub(crate) struct Engine<'a> {
     /// The other process that works on the queue, as reported.
     pub(super) queue_holder: Option<String>,
     pub(super) health: TargetHealth,
+    /// The user's stash while agents work.
+    pub(super) stash: Option<StashGuard>,
+    /// The findings about attempts that took changes out of the user's stash.
+    pub(super) stash_takers: BTreeMap<(TaskId, u32), Finding>,
     /// The branches under review.
     pub(super) review_branches: ReviewBranches,
     /// True if the disk is too full to start attempts.
@@ -102,12 +108,15 @@ pub(crate) fn prepare<'a>(
         queue: QueueClient::default(),
         queue_holder: None,
         health: TargetHealth::default(),
+        stash: None,
+        stash_takers: BTreeMap::new(),
         review_branches: ReviewBranches::default(),
         disk_full: false,
         interrupts: Interrupts::default(),
         sender,
         receiver,
     };
+    engine.resume_stash_guard();
     recover::recover(&mut engine, missing)?;
     Ok(engine)
 }
@@ -132,6 +141,7 @@ impl Engine<'_> {
             Ok(exit)
         });
         if stopped.is_ok() {
+            self.end_stash_watch();
             self.folders.remove_all();
         }
         stopped
@@ -145,6 +155,7 @@ impl Engine<'_> {
             })?;
         }
         loop {
+            self.watch_stash();
             self.apply_requests()?;
             self.check_probe()?;
             self.check_review_branches()?;

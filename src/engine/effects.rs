@@ -79,6 +79,7 @@ impl Engine<'_> {
             begun |= self.exchange(&queued)?;
         }
         if !launches.is_empty() {
+            self.guard_stash();
             // Journal first: the event must exist before the keeper starts.
             let decisions = self.journal.record_starts()?;
             crate::failpoint::hit("attempt.journaled");
@@ -252,7 +253,11 @@ impl Engine<'_> {
         let (wait, task) = (self.options.keeper_wait(), task.clone());
         let earlier = self.folders.earlier_result(&format!("t.{task}.{attempt}"));
         let work = WorkId::Verification(task.clone(), attempt);
+        let taker = self.stash_takers.get(&(task.clone(), attempt)).cloned();
         self.spawn(work, Some(worktree.clone()), move |ctx| {
+            if let Some(finding) = taker.filter(|_| scoped) {
+                return Ok(FinishedWork::OutOfScope(candidate, finding));
+            }
             if scoped
                 && let Some(finding) = verification::scope_finding(ctx, &task, attempt, &candidate)?
             {

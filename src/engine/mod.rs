@@ -24,6 +24,7 @@ mod results;
 mod reviews;
 mod run_journal;
 mod signals;
+mod stash_watch;
 mod target_checks;
 mod target_health;
 mod work;

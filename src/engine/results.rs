@@ -62,6 +62,7 @@ impl Engine<'_> {
                 false
             }
             Err(error) => {
+                self.restore_stash(&work);
                 self.work_failed(&work, &format!("{error:#}"));
                 false
             }
@@ -78,9 +79,12 @@ impl Engine<'_> {
     fn attempt_finished(
         &mut self,
         work: &WorkId,
-        outcome: attempt::AttemptOutcome,
+        mut outcome: attempt::AttemptOutcome,
     ) -> Result<bool> {
         let WorkId::Attempt(task, attempt) = work else { return Ok(false) };
+        if outcome.observation.is_some() {
+            self.restore_stash_after((task, *attempt), &mut outcome)?;
+        }
         let Some(observation) = outcome.observation else { return Ok(true) };
         if let Some(note) = outcome.note {
             (self.report)(RunReport::Note(note));

@@ -44,6 +44,11 @@ pub fn attempts(run: &RunId) -> String {
     format!("refs/harness/attempts/{run}/")
 }
 
+/// Returns the ref that records the user's stash while agents of a run work.
+pub fn stash(run: &RunId) -> String {
+    format!("refs/harness/stash/{run}")
+}
+
 /// Returns the ref of a target's journal. `key` is [`target_key`].
 pub fn target_journal(key: &str) -> String {
     format!("refs/harness/targets/{key}")

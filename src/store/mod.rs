@@ -16,6 +16,7 @@ pub mod load;
 pub mod notes;
 pub mod queue_log;
 pub mod recover;
+pub(crate) mod stash;
 pub mod sweep;
 
 use std::path::Path;

@@ -33,6 +33,7 @@ mod sandbox;
 mod scenarios;
 mod screens;
 mod sessions;
+mod stash;
 mod target_checks;
 mod trains;
 mod transcripts;
