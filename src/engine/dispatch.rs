@@ -13,6 +13,7 @@ use crate::domain::machine::Observation;
 use crate::domain::session::Cost;
 use crate::domain::state::{Phase, TaskState};
 use crate::keeper::files;
+use crate::repo;
 use crate::store::chain::findings;
 use crate::store::{Expected, RefMove, layout};
 
@@ -61,7 +62,13 @@ impl Engine<'_> {
     fn resumed_launch(&self, state: &TaskState) -> Option<AttemptLaunch> {
         let session = state.session.as_ref().filter(|s| s.owner == self.ctx.owner)?;
         let base = state.base.clone().filter(|_| self.policy.resumable)?;
+        // A worktree cannot show a submodule. The scope would refuse such work, so it is left.
+        let has_submodule = |commit: &Oid| {
+            let found = repo::changed_submodules(self.ctx.store.repo(), &base, commit);
+            found.is_ok_and(|found| !found.is_empty())
+        };
         let work = state.candidate.as_ref().map(|c| c.commit.clone());
+        let work = work.filter(|commit| !has_submodule(commit));
         Some(AttemptLaunch {
             worktree: session.worktree.clone(),
             checkout: work.unwrap_or_else(|| base.clone()),

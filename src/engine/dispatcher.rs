@@ -42,8 +42,8 @@ pub(super) enum FinishedWork {
     Verified(Box<VerificationAssignment>, Option<VerificationResult>),
     /// The result of an evaluation. `None` while a keeper runs.
     Evaluated(Option<Box<evaluation::EvaluationResult>>),
-    /// A violation of the scope. No check was run.
-    OutOfScope(crate::domain::verdict::Candidate, Finding),
+    /// Violations of the scope. No check was run.
+    OutOfScope(crate::domain::verdict::Candidate, Vec<Finding>),
 }
 
 pub(super) enum Message {

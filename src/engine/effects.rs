@@ -255,13 +255,14 @@ impl Engine<'_> {
         let work = WorkId::Verification(task.clone(), attempt);
         let taker = self.stash_takers.get(&(task.clone(), attempt)).cloned();
         self.spawn(work, Some(worktree.clone()), move |ctx| {
-            if let Some(finding) = taker.filter(|_| scoped) {
-                return Ok(FinishedWork::OutOfScope(candidate, finding));
+            let mut findings = Vec::new();
+            if scoped {
+                findings.extend(taker);
+                let found = verification::scope_findings(ctx, &task, attempt, &candidate)?;
+                findings.extend(found);
             }
-            if scoped
-                && let Some(finding) = verification::scope_finding(ctx, &task, attempt, &candidate)?
-            {
-                return Ok(FinishedWork::OutOfScope(candidate, finding));
+            if !findings.is_empty() {
+                return Ok(FinishedWork::OutOfScope(candidate, findings));
             }
             let Candidate { commit, tree, base } = candidate;
             let assignment = VerificationAssignment::new(

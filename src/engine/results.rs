@@ -57,8 +57,8 @@ impl Engine<'_> {
             Ok(FinishedWork::Evaluated(result)) => {
                 self.evaluated(&work, result.map(|result| *result))?
             }
-            Ok(FinishedWork::OutOfScope(candidate, finding)) => {
-                self.out_of_scope(&work, candidate, finding);
+            Ok(FinishedWork::OutOfScope(candidate, findings)) => {
+                self.out_of_scope(&work, candidate, findings);
                 false
             }
             Err(error) => {
@@ -182,9 +182,9 @@ impl Engine<'_> {
         }
     }
 
-    fn out_of_scope(&mut self, work: &WorkId, candidate: Candidate, finding: Finding) {
+    fn out_of_scope(&mut self, work: &WorkId, candidate: Candidate, findings: Vec<Finding>) {
         let WorkId::Verification(task, attempt) = work else { return };
-        let verdict = Verdict::Failed(vec![finding]);
+        let verdict = Verdict::Failed(findings);
         let checks = CheckReport { verdict, results: Vec::new() };
         let (task, attempt, tree) = (task.clone(), *attempt, candidate.tree);
         // What the agent said is lost with a file that cannot be read; the verdict stands.

@@ -107,7 +107,11 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
             "max-any",
         ],
     },
-    SectionKeys { path: "scope", header: "[scope]", keys: &["write", "always", "read-only"] },
+    SectionKeys {
+        path: "scope",
+        header: "[scope]",
+        keys: &["write", "always", "read-only", "max-file-size"],
+    },
     SectionKeys {
         path: "output",
         header: "[output]",

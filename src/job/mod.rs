@@ -9,7 +9,7 @@
 //! - `section` finds the keys in the file; `values` reads their values by type; `read` builds the
 //!   sections and has the defaults.
 //! - `schema` defines the result.
-//! - `globs`, `placeholders`, `duration` and `names` parse the small languages in strings.
+//! - `globs`, `placeholders`, `duration`, `size` and `names` parse the small languages in strings.
 
 pub(crate) mod argument_template;
 mod changes;
@@ -24,6 +24,7 @@ mod read;
 mod refusals;
 mod schema;
 mod section;
+mod size;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -39,6 +40,7 @@ pub(crate) use schema::{
     AgentSection, AstEqualCheck, BaseCheck, Check, JobKind, ListedTask, OutputCheck, OutputMerge,
     OutputSection, PresetsSection, QueueSection, ScopeSection, TaskOrder, TaskSource, TokenBudget,
 };
+pub(crate) use size::format_size;
 
 use section::{ErrorCollector, Section};
 use toml::de::{DeTable, Error};

@@ -341,6 +341,12 @@ schema = "s.json""#, r#"j:8:10: `schema` in [[check]] has a meaning only beside 
 name = "x""#, "j:5:3: unknown key `chek` in the job file
 hint: did you mean [[check]]?"),
     (r#"[scope]
+max-file-size = "50""#, r#"j:6:17: `max-file-size` in [scope] is not a size: "50"
+hint: a size needs a unit, such as "50MiB""#),
+    (r#"[scope]
+max-file-size = 50"#, r#"j:6:17: `max-file-size` in [scope] must be a size such as "50MiB", not a whole number
+hint: a size has a unit, such as "50MiB""#),
+    (r#"[scope]
 write = ["{task.foo}"]"#, "j:6:10: `write` in [scope] holds an unknown placeholder: `{task.foo}`
 hint: known are `{task.files}` and `{task.files|ext:ts}`, in `[scope] write`; `{a,b}` is either"),
     (r#"[scope]

@@ -363,6 +363,9 @@ pub struct ScopeSection {
     pub always: PathGlobs,
     /// `read-only`: paths that no task may change. This key overrides the others.
     pub read_only: PathGlobs,
+    /// `max-file-size`: the size in bytes above which a file that a task adds or changes is
+    /// refused. The default is 50 MiB.
+    pub max_file_size: u64,
 }
 
 impl ScopeSection {

@@ -10,6 +10,7 @@ use super::errors::{ValueError, suggest};
 use super::globs::PathGlobs;
 use super::placeholders::{self, CommandKind};
 use super::section::{Section, SpannedValue, type_name};
+use super::size::parse_size;
 
 /// A string with its position.
 #[derive(Clone, Copy)]
@@ -108,6 +109,22 @@ impl<'a> Section<'a> {
         let error = ValueError::new(format!("must be from {least} to {most}: {written}"));
         self.add_error(value.span().start, key, error);
         None
+    }
+
+    /// Returns the size in bytes that a key has, or `default`.
+    pub(super) fn size(&self, key: &'static str, default: u64) -> u64 {
+        let Some(value) = self.find(key) else {
+            return default;
+        };
+        let Some(text) = value.get_ref().as_str() else {
+            let hint = "a size has a unit, such as \"50MiB\"".to_owned();
+            self.add_type_error(key, value, "a size such as \"50MiB\"", Some(hint));
+            return default;
+        };
+        parse_size(text).unwrap_or_else(|error| {
+            self.add_error(value.span().start, key, error);
+            default
+        })
     }
 
     /// Returns the duration that a key has, or `default`.

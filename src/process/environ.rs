@@ -13,6 +13,17 @@ use crate::domain::identity::Identity;
 /// The search path for programs if the user's own PATH is not known.
 const PLAIN_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
+/// Settings of git in commands. Background maintenance outlives the command that starts it, and
+/// nobody would wait for it before the worktree is recycled. A signature needs the user's key or a
+/// passphrase, and what lands is a commit of its own.
+const GIT_CONFIG: [(&str, &str); 5] = [
+    ("gc.auto", "0"),
+    ("maintenance.auto", "false"),
+    ("commit.gpgSign", "false"),
+    ("tag.gpgSign", "false"),
+    ("tag.forceSignAnnotated", "false"),
+];
+
 /// All environment variables of a child process.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Environ(BTreeMap<OsString, OsString>);
@@ -25,8 +36,9 @@ impl Environ {
 
     /// Creates the environment of a job's command: PATH, HOME and LANG of the user, `TERM=dumb`, a
     /// private TMPDIR, an identity for commits (a fresh machine has none), and settings that keep
-    /// git from starting maintenance in the background. Ambient variables that `pass` names are
-    /// added if they are set. `GIT_*` variables are never passed on, even if named.
+    /// git from signing and from starting maintenance in the background. Ambient variables that
+    /// `pass` names are added if they are set. `GIT_*` variables are never passed on, even if
+    /// named.
     pub(crate) fn for_command(
         ambient: &BTreeMap<OsString, OsString>,
         tmpdir: &Path,
@@ -46,15 +58,11 @@ impl Environ {
             env.set(format!("GIT_{role}_NAME"), &who.name);
             env.set(format!("GIT_{role}_EMAIL"), &who.email);
         }
-        // Background maintenance outlives the command that starts it. Nobody would wait for it
-        // before the worktree is recycled.
-        for (at, (key, value)) in
-            [("gc.auto", "0"), ("maintenance.auto", "false")].into_iter().enumerate()
-        {
+        for (at, (key, value)) in GIT_CONFIG.into_iter().enumerate() {
             env.set(format!("GIT_CONFIG_KEY_{at}"), key);
             env.set(format!("GIT_CONFIG_VALUE_{at}"), value);
         }
-        env.set("GIT_CONFIG_COUNT", "2");
+        env.set("GIT_CONFIG_COUNT", GIT_CONFIG.len().to_string());
         for name in pass.iter().filter(|name| !name.starts_with("GIT_")) {
             if let Some(value) = ambient.get(OsStr::new(name)) {
                 env.set(name, value);
@@ -145,6 +153,6 @@ mod tests {
         let pass = ["GIT_DIR".to_owned(), "GIT_CONFIG_COUNT".to_owned()];
         let env = Environ::for_command(&ambient(), Path::new("/t"), &who(), &pass);
         assert_eq!(env.value("GIT_DIR"), None);
-        assert_eq!(env.value("GIT_CONFIG_COUNT"), Some(OsStr::new("2")));
+        assert_eq!(env.value("GIT_CONFIG_COUNT"), Some(OsStr::new("5")));
     }
 }

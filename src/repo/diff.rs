@@ -42,6 +42,42 @@ pub(crate) fn changed_paths(repo: &Repo, a: &Oid, b: &Oid) -> Result<Vec<PathCha
         .collect())
 }
 
+/// The content at a path that differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PathContent {
+    /// The path is gone.
+    Nothing,
+    /// A file or a symbolic link of this many bytes.
+    File(u64),
+    /// A submodule.
+    Submodule,
+}
+
+/// Returns the paths that change from `a` to `b` (trees or commits) with their content in `b`,
+/// sorted.
+pub(crate) fn changed_contents(
+    repo: &Repo,
+    a: &Oid,
+    b: &Oid,
+) -> Result<Vec<(String, PathContent)>> {
+    let local = repo.local();
+    let (a, b) =
+        (tree::peel_to_tree(&local, object_id(a)?)?, tree::peel_to_tree(&local, object_id(b)?)?);
+    let content = |difference: &tree::PathDifference| -> Result<PathContent> {
+        Ok(match difference.after {
+            None => PathContent::Nothing,
+            Some(entry) if entry.mode.is_commit() => PathContent::Submodule,
+            Some(entry) => {
+                let header = local.find_header(entry.id);
+                let header = header.with_context(|| super::at(&difference.path))?;
+                PathContent::File(header.size())
+            }
+        })
+    };
+    let differences = tree::differences(&local, a, b)?;
+    differences.iter().map(|d| Ok((d.path.to_string(), content(d)?))).collect()
+}
+
 /// Returns the submodules that are added, moved to another commit or removed from `a` to `b` (trees
 /// or commits), sorted.
 pub(crate) fn changed_submodules(repo: &Repo, a: &Oid, b: &Oid) -> Result<Vec<String>> {

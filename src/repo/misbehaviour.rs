@@ -11,7 +11,9 @@ use std::process::Command;
 use super::fixture::{RepoFixture, git_in};
 use super::misbehaviour_cases::{CASES, FILES, chmod, write};
 use super::objects::read_blob;
-use super::{Head, Worktree, changed_paths, open_worktree, remove_worktree, snapshot};
+use super::{
+    Head, Worktree, changed_paths, changed_submodules, open_worktree, remove_worktree, snapshot,
+};
 use crate::domain::id::Oid;
 
 /// Creates a folder outside of the worktree. Its files must not change.
@@ -101,6 +103,69 @@ fn snapshot_saves_every_misbehaviour_and_reset_undoes_it() {
         }
     }
     fx.git(&["fsck", "--strict", "--no-dangling"]);
+}
+
+/// Creates a repository with one commit.
+fn nested_repository(at: &Path) {
+    write(at, "file.txt", "in\n");
+    git_in(at, &["init", "-q"]);
+    git_in(at, &["add", "."]);
+    let who = ["-c", "user.name=A", "-c", "user.email=a@b.c"];
+    git_in(at, &[&who[..], &["commit", "-qm", "x"]].concat());
+}
+
+#[test]
+fn snapshot_stores_a_repository_as_one_submodule() {
+    let fx = RepoFixture::new();
+    let base = fx.commit(&FILES, &[]);
+    let worktree = fx.worktree("p01", &base);
+    let root = worktree.path.as_path();
+    let links = |acted: &str| {
+        let taken = snapshot(&fx.repo, &worktree, &base).unwrap();
+        let listing = fx.git(&["ls-tree", "-r", taken.tree.as_str()]);
+        let links = listing.lines().filter(|line| line.starts_with("160000"));
+        let links: Vec<String> =
+            links.map(|line| line.rsplit('\t').next().unwrap().to_owned()).collect();
+        let submodules = changed_submodules(&fx.repo, &base, &taken.tree).unwrap();
+        assert_eq!(links, submodules, "{acted}");
+        assert_eq!(taken.changed, links, "{acted}");
+        fx.reset(&worktree, &base, &[]);
+        fx.git(&["worktree", "prune"]);
+        assert_exact(&fx, &worktree, &base, acted);
+        links
+    };
+    nested_repository(&root.join("inner"));
+    nested_repository(&root.join("deep/er"));
+    nested_repository(&root.join("build/ignored"));
+    git_in(root, &["init", "-q", "unborn"]);
+    assert_eq!(links("left"), ["deep/er", "inner", "unborn"]);
+    nested_repository(&root.join("inner"));
+    git_in(root, &["worktree", "add", "-q", "--detach", "other"]);
+    assert_eq!(links("a worktree"), ["inner", "other"]);
+    nested_repository(&root.join("build/ignored"));
+    git_in(root, &["add", "-f", "build/ignored"]);
+    assert_eq!(links("staged with force"), ["build/ignored"]);
+    // As after `git submodule add`, and a clone without its submodules.
+    let commit = fx.git(&["rev-parse", base.as_str()]);
+    let entry = format!("160000,{},lib", commit.trim());
+    fs::create_dir(root.join("lib")).unwrap();
+    git_in(root, &["update-index", "--add", "--cacheinfo", &entry]);
+    git_in(root, &["commit", "-qm", "a submodule"]);
+    assert_eq!(links("committed"), ["lib"]);
+}
+
+#[test]
+fn repository_that_replaces_a_tracked_folder_is_a_submodule() {
+    let fx = RepoFixture::new();
+    let base = fx.commit(&FILES, &[]);
+    let worktree = fx.worktree("p01", &base);
+    nested_repository(&worktree.path.join("dir"));
+    git_in(&worktree.path, &["rm", "-rq", "--cached", "dir"]);
+    git_in(&worktree.path, &["add", "dir"]);
+    let taken = snapshot(&fx.repo, &worktree, &base).unwrap();
+    let want = ["dir", "dir/b.txt", "dir/deep/c.txt", "dir/deep/d.txt"];
+    assert_eq!(taken.changed, want);
+    assert_eq!(changed_submodules(&fx.repo, &base, &taken.tree).unwrap(), ["dir"]);
 }
 
 #[test]

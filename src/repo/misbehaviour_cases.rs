@@ -108,16 +108,45 @@ pub(super) const CASES: &[Misbehaviour] = &[
         changed: &[".gitignore"],
     },
     Misbehaviour {
-        name: "a repository within",
+        name: "ignored files committed with force",
+        act: |p, _| {
+            write(p, "x.log", "mine\n");
+            write(p, "dir/build/out/bundle.js", "js\n");
+            write(p, "gone.log", "removed again\n");
+            git_in(p, &["add", "-f", "x.log", "dir/build", "gone.log"]);
+            git_in(p, &["commit", "-qm", "forced"]);
+            fs::remove_file(p.join("gone.log")).unwrap();
+            write(p, "x.log", "changed after the commit\n");
+            write(p, "dir/build/noise", "not added\n");
+        },
+        changed: &["dir/build/out/bundle.js", "x.log"],
+    },
+    Misbehaviour {
+        name: "ignored files staged with force",
+        act: |p, _| {
+            write(p, "node_modules/m/index.js", "js\n");
+            write(p, "node_modules/n/index.js", "js\n");
+            git_in(p, &["add", "-f", "node_modules/m"]);
+        },
+        changed: &["node_modules/m/index.js"],
+    },
+    Misbehaviour {
+        name: "a repository in a tracked folder",
+        act: |p, _| {
+            git_in(&p.join("dir"), &["init", "-q"]);
+            write(p, "dir/new.txt", "n\n");
+        },
+        changed: &["dir/new.txt"],
+    },
+    Misbehaviour {
+        name: "a folder that looks like a repository",
         act: |p, _| {
             write(p, "inner/file.txt", "in\n");
-            write(p, "inner/sub/x.txt", "x\n");
-            git_in(&p.join("inner"), &["init", "-q"]);
-            git_in(&p.join("inner"), &["add", "."]);
-            let who = ["-c", "user.name=A", "-c", "user.email=a@b.c"];
-            git_in(&p.join("inner"), &[&who[..], &["commit", "-qm", "x"]].concat());
+            write(p, "inner/.git/notes", "no repository\n");
+            write(p, "other/file.txt", "in\n");
+            write(p, "other/.git", "just a file\n");
         },
-        changed: &["inner/file.txt", "inner/sub/x.txt"],
+        changed: &["inner/file.txt", "other/file.txt"],
     },
     Misbehaviour {
         name: ".git deleted",

@@ -8,12 +8,14 @@
 //! records, never from files that an agent can write (`.git`, `commondir`). And no function follows
 //! a symbolic link.
 
+mod agent_index;
 mod attributes;
 mod authored;
 mod bulk;
 mod changes;
 mod checked_out;
 mod checkout_faults;
+mod conflict_markers;
 mod diff;
 mod encoding;
 mod files;
@@ -53,7 +55,10 @@ pub(crate) use bulk::read_commits;
 pub(crate) use changes::{FileChange, file_changes};
 pub(crate) use checked_out::{index_has_moved, untracked_in_the_way};
 pub(crate) use checkout_faults::{new_checkout_fault, unwritable_file};
-pub(crate) use diff::{changed_paths, changed_submodules, unified_diff};
+pub(crate) use conflict_markers::{MarkerLine, added_conflict_markers};
+pub(crate) use diff::{
+    PathContent, changed_contents, changed_paths, changed_submodules, unified_diff,
+};
 pub(crate) use handle::RepoHandle;
 pub(crate) use heads::{Checkout, checkouts};
 pub(crate) use merge::{ChangedPaths, apply_change, merge_bases, simple_change};

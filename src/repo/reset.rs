@@ -299,7 +299,7 @@ fn prune(root: &Path, folders: &BTreeSet<BString>) {
 }
 
 /// Returns true if the path and all its parents are folders and not links.
-fn is_real_folder(root: &Path, folder: &[u8]) -> bool {
+pub(super) fn is_real_folder(root: &Path, folder: &[u8]) -> bool {
     let ends = folder.find_iter(b"/").chain(std::iter::once(folder.len()));
     ends.into_iter().all(|end| {
         std::fs::symlink_metadata(root.join(OsStr::from_bytes(&folder[..end])))

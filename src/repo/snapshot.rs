@@ -17,6 +17,7 @@ use gix::index::entry::Mode;
 use gix::objs::tree::EntryKind;
 use gix::worktree::stack::state::{attributes, ignore};
 
+use super::agent_index::{AgentIndex, is_repository};
 use super::walk::{self, UntrackedKind};
 use super::worktree_cache;
 use super::worktree_record::WorktreeRecord;
@@ -32,10 +33,11 @@ pub(crate) struct WorktreeSnapshot {
     pub changed: Vec<String>,
 }
 
-/// Writes the content of a worktree as a tree: tracked files with their current content, and new
-/// files that are not ignored. The agent's changes to the worktree's index, `HEAD` or `.git` have
-/// no effect. Files of a nested repository are stored as plain files. Pipes, sockets and devices
-/// are left out. A submodule stays as it is, whatever is in its folder.
+/// Writes the content of a worktree as a tree, as `git add --all` would: tracked files with their
+/// current content, and new files that are not ignored. A file that the agent committed or staged
+/// is tracked, even if git ignores it. Otherwise, the agent's changes to the worktree's index,
+/// `HEAD` or `.git` have no effect. A nested repository is one entry, a submodule. A submodule of
+/// the base stays as it is, whatever is in its folder. Pipes, sockets and devices are left out.
 pub(crate) fn snapshot(
     repo: &Repo,
     worktree: &Worktree,
@@ -53,6 +55,7 @@ pub(crate) fn snapshot(
             ..WorktreeRecord::empty(&worktree.path, &worktree.admin, local.object_hash())
         },
     };
+    let tracked = AgentIndex::read(repo, &local, worktree, &record);
     let found = walk::walk(&worktree.path, &record.state, record.stamp)?;
     let mut edits: Vec<tree::TreeEdit> = Vec::new();
     for at in missing_files(&record.state, &found) {
@@ -69,19 +72,24 @@ pub(crate) fn snapshot(
                 edits.push((path.to_owned(), now));
             }
         }
-        let mut new = Vec::new();
-        let mut rules = local
+        let rules = local
             .excludes(&record.state, None, ignore::Source::WorktreeThenIdMappingIfNotSkipped)
             .context("cannot read the ignore rules")?;
+        let mut new = NewPaths::new(&worktree.path, rules, &tracked);
         for (path, kind) in &found.untracked {
-            collect(&worktree.path, &mut rules, path.as_bstr(), *kind, &mut new)?;
+            new.collect(path.as_bstr(), *kind)?;
         }
-        for path in new {
+        for path in new.files {
             if let Some(entry) = reader.read(path.as_bstr(), None)? {
                 edits.push((path, Some(entry)));
             }
         }
+        // Git cannot link a repository without a commit, and the scope refuses every link.
+        let unborn = ObjectId::empty_tree(local.object_hash());
+        let new = new.repositories.into_iter().map(|path| (path, unborn));
+        link(&record.state, &mut edits, new);
     }
+    link(&record.state, &mut edits, tracked.submodules(worktree));
     worktree_cache::keep_walk(&worktree.index, found);
     let written = tree::apply(&local, record.tree, &edits)?;
     if written.is_empty_tree() {
@@ -139,35 +147,68 @@ fn state_of(local: &gix::Repository, root: ObjectId) -> Result<State> {
         .with_context(|| format!("cannot list a tree: {root}"))
 }
 
-/// Collects the new files at and below a path that are not ignored.
-fn collect(
-    root: &Path,
-    rules: &mut gix::AttributeStack<'_>,
-    path: &BStr,
-    kind: UntrackedKind,
-    out: &mut Vec<BString>,
-) -> Result<()> {
-    let name = path.rfind_byte(b'/').map_or(path, |slash| path[slash + 1..].as_bstr());
-    // Skip `.git` and its equivalents on other file systems: git refuses a tree with such a name.
-    if gix::validate::path::component(name, None, tree::name_rules()).is_err() {
-        return Ok(());
+/// Replaces everything at and below some folders by a submodule.
+fn link(
+    state: &State,
+    edits: &mut Vec<tree::TreeEdit>,
+    submodules: impl IntoIterator<Item = (BString, ObjectId)>,
+) {
+    for (path, id) in submodules {
+        let prefix = tree::join(path.as_bstr(), BStr::new(""));
+        edits.retain(|(edited, _)| *edited != path && !edited.starts_with(&prefix));
+        let tracked = state.prefixed_entries(prefix.as_bstr()).into_iter().flatten();
+        edits.extend(tracked.map(|entry| (entry.path(state).to_owned(), None)));
+        edits.push((path, Some((EntryKind::Commit, id))));
     }
-    let mode = match kind {
-        UntrackedKind::Other => return Ok(()),
-        UntrackedKind::File => Mode::FILE,
-        UntrackedKind::Folder => Mode::DIR,
-    };
-    if rules.at_entry(path, Some(mode)).with_context(|| super::at(path))?.is_excluded() {
-        return Ok(());
+}
+
+/// The untracked paths of a worktree that are part of the work.
+struct NewPaths<'a> {
+    root: &'a Path,
+    rules: gix::AttributeStack<'a>,
+    tracked: &'a AgentIndex,
+    files: Vec<BString>,
+    repositories: Vec<BString>,
+}
+
+impl<'a> NewPaths<'a> {
+    fn new(root: &'a Path, rules: gix::AttributeStack<'a>, tracked: &'a AgentIndex) -> Self {
+        Self { root, rules, tracked, files: Vec::new(), repositories: Vec::new() }
     }
-    if kind == UntrackedKind::File {
-        out.push(path.to_owned());
-        return Ok(());
+
+    /// Collects the files at and below a path that are not ignored, or that the agent has tracked.
+    fn collect(&mut self, path: &BStr, kind: UntrackedKind) -> Result<()> {
+        let name = path.rfind_byte(b'/').map_or(path, |slash| path[slash + 1..].as_bstr());
+        // Skip `.git` and its equivalents on other file systems: git refuses a tree with such a
+        // name.
+        if gix::validate::path::component(name, None, tree::name_rules()).is_err() {
+            return Ok(());
+        }
+        let mode = match kind {
+            UntrackedKind::Other => return Ok(()),
+            UntrackedKind::File => Mode::FILE,
+            UntrackedKind::Folder => Mode::DIR,
+        };
+        let entry = self.rules.at_entry(path, Some(mode)).with_context(|| super::at(path))?;
+        let is_ignored = entry.is_excluded();
+        if kind == UntrackedKind::File {
+            if !is_ignored || self.tracked.has_file(path) {
+                self.files.push(path.to_owned());
+            }
+            return Ok(());
+        }
+        if is_ignored && !self.tracked.has_below(path) {
+            return Ok(());
+        }
+        if !is_ignored && is_repository(self.root, path) {
+            self.repositories.push(path.to_owned());
+            return Ok(());
+        }
+        for (name, kind) in walk::children(&self.root.join(OsStr::from_bytes(path)))? {
+            self.collect(tree::join(path, name.as_bstr()).as_bstr(), kind)?;
+        }
+        Ok(())
     }
-    for (name, kind) in walk::children(&root.join(OsStr::from_bytes(path)))? {
-        collect(root, rules, tree::join(path, name.as_bstr()).as_bstr(), kind, out)?;
-    }
-    Ok(())
 }
 
 /// A reader of worktree files that writes their content as blobs, as `git add` would.

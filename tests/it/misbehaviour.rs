@@ -190,15 +190,63 @@ fn commits_on_another_branch_are_found() {
     Claim::all(&sandbox).holds();
 }
 
-#[test]
-fn nested_repository_does_not_land_as_a_gitlink() {
-    let job = two().set("scope", "write = [\"{task.files}\", \"nested/**\", \"nested\"]");
-    let sandbox = Sandbox::new(job);
-    sandbox.script("alpha.1", "edit alpha 'done in attempt 1'; nested_repo nested; git add --all");
+/// Runs two tasks whose scope is open; the first attempt of `alpha` does this, and its second is
+/// told `finding`. Returns the files that landed.
+#[track_caller]
+fn refused(scope: &str, body: &str, finding: &str) -> String {
+    let job = two().set("scope", &format!("write = [\"**\"]\n{scope}"));
+    let sandbox = Sandbox::new(job.set("retry", "feedback = 1"));
+    sandbox.script("alpha.1", &format!("edit alpha 'half done'; {body}"));
+    sandbox.script("alpha.2", &format!("expect_feedback '{finding}'; edit alpha 'whole'"));
     sandbox.run(&["start"]).exits(0);
     Claim::all(&sandbox).holds();
-    let tree = sandbox.git(&["ls-tree", "-r", "harness/job-1/result"]);
-    assert!(!tree.contains("160000"), "a commit that exists nowhere else has landed:\n{tree}");
+    assert_eq!(sandbox.landed("alpha"), "whole");
+    sandbox.git(&["ls-tree", "-r", "harness/job-1/result"])
+}
+
+#[test]
+fn nested_repository_is_refused_with_a_finding() {
+    for body in ["nested_repo nested", "nested_repo nested; git add --all; propose nested"] {
+        let tree = refused("", body, "- `nested`");
+        assert!(!tree.contains("nested"), "a part of a repository has landed:\n{tree}");
+    }
+}
+
+#[test]
+fn conflict_markers_are_refused_without_a_check() {
+    let body = "printf '<<<<<<< HEAD\\na\\n=======\\nb\\n>>>>>>> x\\n' >notes";
+    let tree = refused("", body, "`notes:3: leftover conflict marker`");
+    assert!(!tree.contains("notes"), "{tree}");
+}
+
+#[test]
+fn file_above_the_size_limit_is_refused_with_path_and_size() {
+    let scope = "max-file-size = \"100kB\"";
+    let tree = refused(scope, "head -c 150000 /dev/zero >big.bin", "`big.bin`: 146.4 KiB");
+    assert!(!tree.contains("big.bin"), "{tree}");
+}
+
+#[test]
+fn ignored_file_that_the_agent_committed_with_force_lands() {
+    let sandbox = Sandbox::new(two().set("scope", "write = [\"**\"]"));
+    let body = "edit .gitignore 'dist/'; edit dist/bundle.js b; edit alpha 'done in attempt 1'; \
+                edit dist/noise n; git add -f dist/bundle.js; propose bundle";
+    sandbox.script("alpha.1", body);
+    sandbox.run(&["start"]).exits(0);
+    Claim::all(&sandbox).holds();
+    let tree = sandbox.git(&["ls-tree", "-r", "--name-only", "harness/job-1/result"]);
+    assert!(tree.lines().any(|path| path == "dist/bundle.js"), "{tree}");
+    assert!(!tree.contains("noise"), "{tree}");
+}
+
+#[test]
+fn agent_commits_without_the_signature_that_the_user_requires() {
+    let sandbox = Sandbox::new(two());
+    sandbox.git(&["config", "commit.gpgSign", "true"]);
+    sandbox.git(&["config", "gpg.program", "/nonexistent"]);
+    sandbox.script("alpha.1", "edit alpha one; propose signed; edit alpha 'after the commit'");
+    sandbox.run(&["start"]).exits(0);
+    assert_eq!(sandbox.landed("alpha"), "after the commit");
 }
 
 #[test]

@@ -73,6 +73,17 @@ fn crashed_session_resumes_in_the_same_worktree() {
 }
 
 #[test]
+fn crashed_session_with_a_nested_repository_resumes() {
+    let sandbox = Sandbox::new(job(&["alpha"]));
+    script(&sandbox, "alpha.1", &["echo half >alpha", "git init -q nested", "kill -9 $$"]);
+    script(&sandbox, "alpha.2", &["[ ! -e nested ] || exit 3", "echo whole >alpha", &end(300, 30)]);
+    sandbox.run(&["start"]).exits(0).says("resume");
+    Claim::all(&sandbox).holds();
+    assert_eq!(sandbox.landed("alpha"), "whole");
+    assert!(calls(&sandbox, "alpha")[1].starts_with("exec resume"));
+}
+
+#[test]
 fn cumulative_tokens_of_a_resumed_session_count_once() {
     let sandbox = Sandbox::new(job(&["alpha"]).set("retry", "feedback = 2"));
     let lost = failure("stream disconnected before completion: error sending request");

@@ -8,11 +8,10 @@ use anyhow::{Context as _, Result, bail};
 use super::assignment::{AssignmentFolder, EarlierResult, Finished, KeeperWait, OnDeath};
 use super::checks::{self, ChecksAssignment};
 use crate::domain::id::{Oid, TaskId};
-use crate::domain::verdict::{Candidate, CheckReport, Verdict};
+use crate::domain::verdict::{Candidate, CheckReport, Finding, Verdict};
 use crate::engine::queue::TargetRules;
 use crate::engine::{Context, target_checks};
 use crate::process::Lock;
-use crate::repo;
 use crate::verify::{self, CheckStage, CheckSubject, scope};
 use crate::wire::keeper::{CheckStep, ChecksOutcome, WorktreeSpec};
 
@@ -68,26 +67,24 @@ impl VerificationAssignment {
     }
 }
 
-/// Returns a finding if a candidate violates the scope or lacks the job's output file. No check is
-/// run for this.
-pub(in crate::engine) fn scope_finding(
+/// Returns the findings about a candidate that need no check: paths out of scope, content that
+/// nothing may add, or a missing output file.
+pub(in crate::engine) fn scope_findings(
     ctx: &Context,
     task: &TaskId,
     attempt: u32,
     candidate: &Candidate,
-) -> Result<Option<crate::domain::verdict::Finding>> {
+) -> Result<Vec<Finding>> {
     let store = &ctx.store;
-    let base = store.repo().tree_of(&candidate.base)?;
-    let changes = repo::changed_paths(store.repo(), &base, &candidate.tree)?;
-    let changed: Vec<String> = changes.into_iter().map(|c| c.path).collect();
     let planned = ctx.task(task)?;
-    let violation = scope::violation(&ctx.job.scope, &planned.files, &changed, attempt);
-    if let (None, Some(output)) = (&violation, &ctx.job.output)
+    let (repo, change) = (store.repo(), (&candidate.base, &candidate.tree));
+    let mut found = scope::violations(repo, &ctx.job.scope, &planned.files, change, attempt)?;
+    if let (true, Some(output)) = (found.is_empty(), &ctx.job.output)
         && !store.repo().has_entry(&candidate.tree, &output.path)?
     {
-        return Ok(Some(scope::missing_output(&output.path, attempt)));
+        found.push(scope::missing_output(&output.path, attempt));
     }
-    Ok(violation)
+    Ok(found)
 }
 
 /// Returns the steps of an assignment, and the number of steps from the run's own job. The steps
@@ -189,8 +186,9 @@ pub(in crate::engine) fn verify_again(
     attempt: u32,
     candidate: &Candidate,
 ) -> Result<CheckReport> {
-    if let Some(finding) = scope_finding(ctx, task, attempt, candidate)? {
-        let verdict = Verdict::Failed(vec![finding]);
+    let findings = scope_findings(ctx, task, attempt, candidate)?;
+    if !findings.is_empty() {
+        let verdict = Verdict::Failed(findings);
         return Ok(CheckReport { verdict, results: Vec::new() });
     }
     let worktrees = ctx.store.local().worktree_indexes(&ctx.run);

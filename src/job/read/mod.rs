@@ -202,6 +202,8 @@ fn when(section: &Section<'_>, possible: CheckWhen) -> CheckWhen {
 }
 
 fn scope(section: &Section<'_>, output: Option<&OutputSection>) -> ScopeSection {
+    const MAX_FILE_SIZE: u64 = 50 << 20;
+    let max_file_size = section.size("max-file-size", MAX_FILE_SIZE);
     if let Some(output) = output {
         for key in ["write", "always"] {
             if let Some(value) = section.find(key) {
@@ -215,6 +217,7 @@ fn scope(section: &Section<'_>, output: Option<&OutputSection>) -> ScopeSection 
             write: vec![ScopePattern::Glob(path)],
             always: PathGlobs::default(),
             read_only: section.globs("read-only").unwrap_or_default(),
+            max_file_size,
         };
     }
     let write = section.texts("write", "[\"{task.files}\"]").map(|patterns| {
@@ -225,6 +228,7 @@ fn scope(section: &Section<'_>, output: Option<&OutputSection>) -> ScopeSection 
         write: write.unwrap_or_else(|| vec![ScopePattern::TaskFiles { ext: None }]),
         always: section.globs("always").unwrap_or_default(),
         read_only: section.globs("read-only").unwrap_or_default(),
+        max_file_size,
     }
 }
 
