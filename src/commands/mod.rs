@@ -7,6 +7,7 @@ mod collect;
 mod demo;
 mod doctor;
 mod estimate;
+mod guard;
 mod init;
 mod job_file;
 mod job_plan;
@@ -75,6 +76,11 @@ fn dispatch(cli: &Cli, ui: &Ui) -> anyhow::Result<u8> {
         Some(dir) => dir.clone(),
         None => ambient::current_dir()?,
     };
+    guard::refuse_assignments(&cli.command, &here)?;
+    if let Verb::Start(_) | Verb::Poll(_) | Verb::Queue(_) | Verb::Keeper { .. } = &cli.command {
+        // Their environment holds the keys of agents.
+        crate::process::hide_from_others()?;
+    }
     match &cli.command {
         Verb::Init(args) => init::run(&here, args, ui),
         Verb::New(args) => new::run(&here, args, ui),

@@ -24,6 +24,8 @@ use crate::wire::keeper::{Assignment, Work};
 /// Repairs the state.
 pub(super) fn recover(engine: &mut Engine<'_>, missing: &[TaskId]) -> Result<()> {
     let ctx = std::sync::Arc::clone(&engine.ctx);
+    let indexes = ctx.store.local().worktree_indexes(&ctx.run);
+    crate::repo::check_worktrees_folder(&ctx.worktrees, &indexes)?;
     recreate_tasks(engine, missing)?;
     recreate_target(&ctx)?;
     let tip = ctx.tip()?;
@@ -238,6 +240,23 @@ pub(crate) fn stop_all(store: &Store, run: &RunId) -> usize {
     agent_folders(store, run).iter().filter(|dir| stop_keeper(dir)).count()
 }
 
+/// The folder of links that name worktrees by task, below the folder of worktrees.
+pub(super) const TASK_LINKS: &str = "tasks";
+
+/// Removes the links in a folder, and the folder if nothing else is in it. Errors are ignored: only
+/// links for people are left.
+fn remove_links(folder: &Path) {
+    if !std::fs::symlink_metadata(folder).is_ok_and(|meta| meta.is_dir()) {
+        return;
+    }
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
+            std::fs::remove_file(entry.path()).ok();
+        }
+    }
+    std::fs::remove_dir(folder).ok();
+}
+
 /// Removes unused worktrees. See [`super::sweep_worktrees`].
 pub(super) fn sweep_worktrees(
     ctx: &Context,
@@ -254,12 +273,14 @@ pub(super) fn sweep_worktrees(
     let unsaved = state.tasks.values().filter(|t| t.phase == Phase::Running);
     used.extend(unsaved.filter_map(|t| t.worktree.clone()));
     let mut removed = 0;
+    let indexes = ctx.store.local().worktree_indexes(&ctx.run);
+    crate::repo::check_worktrees_folder(&ctx.worktrees, &indexes)?;
     for path in folders(&ctx.worktrees) {
         let Some(name) = path.file_name().map(|n| n.to_string_lossy().into_owned()) else {
             continue;
         };
-        let index = ctx.store.local().worktree_indexes(&ctx.run).join(&name);
-        if name == "tasks" || used.contains(&name) || !index.exists() {
+        let index = indexes.join(&name);
+        if name == TASK_LINKS || used.contains(&name) || !index.exists() {
             continue;
         }
         crate::repo::remove_worktree(ctx.store.repo(), &path, &index)
@@ -268,7 +289,7 @@ pub(super) fn sweep_worktrees(
         removed += 1;
     }
     if used.is_empty() {
-        std::fs::remove_dir_all(ctx.worktrees.join("tasks")).ok();
+        remove_links(&ctx.worktrees.join(TASK_LINKS));
         // Removes the folder only if it is empty: a person may keep files there.
         std::fs::remove_dir(&ctx.worktrees).ok();
         ctx.worktrees.parent().map(std::fs::remove_dir);

@@ -94,7 +94,8 @@ fn carry_out(
     failpoint::hit("keeper.started");
     let assignment = Assignment::read(dir)?
         .with_context(|| format!("no assignment can be read in {}", dir.display()))?;
-    let assigned = &AssignedWork { assignment, env: env.clone() };
+    let env = env.clone().with(process::REPOSITORY, &assignment.common_dir);
+    let assigned = &AssignedWork { assignment, env };
     let repo = repo_cache.repo(&assigned.assignment.common_dir)?;
     let clean = match &assigned.assignment.work {
         Work::Attempt(work) => attempt::keep(&repo, dir, assigned, work, stop)?,

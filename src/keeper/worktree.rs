@@ -107,7 +107,7 @@ fn open_or_create(repo: &Repo, spec: &WorktreeSpec, commit: &Oid) -> Result<Work
         if let Ok(worktree) = repo::open_worktree(repo, &spec.path, &spec.index) {
             return Ok(worktree);
         }
-        remove_damaged(repo, spec).with_context(|| {
+        clear_damaged(repo, spec).with_context(|| {
             format!("cannot replace the damaged worktree {}", spec.path.display())
         })?;
     }
@@ -116,20 +116,11 @@ fn open_or_create(repo: &Repo, spec: &WorktreeSpec, commit: &Oid) -> Result<Work
         .with_context(|| format!("cannot create the worktree {}", spec.path.display()))
 }
 
-/// Removes a worktree whose record is damaged. No work is lost: the path lies below the run's own
-/// folder, and the work of an attempt was saved when the attempt ended.
-fn remove_damaged(repo: &Repo, spec: &WorktreeSpec) -> Result<()> {
-    if repo::remove_worktree(repo, &spec.path, &spec.index).is_ok() {
-        return Ok(());
-    }
-    if spec.index.symlink_metadata().is_ok() {
-        std::fs::remove_file(&spec.index)?;
-    }
-    let meta = spec.path.symlink_metadata()?;
-    if meta.is_dir() {
-        std::fs::remove_dir_all(&spec.path)?;
-    } else {
-        std::fs::remove_file(&spec.path)?;
+/// Clears the path of a worktree that cannot be opened. The files of a worktree without a valid
+/// record are kept under another name.
+fn clear_damaged(repo: &Repo, spec: &WorktreeSpec) -> Result<()> {
+    if repo::remove_worktree(repo, &spec.path, &spec.index).is_err() {
+        return repo::set_damaged_aside(&spec.path, &spec.index);
     }
     Ok(())
 }

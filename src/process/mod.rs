@@ -21,6 +21,7 @@
 )]
 #![cfg_attr(test, expect(clippy::disallowed_macros, reason = "its tests start plain commands"))]
 
+mod ancestry;
 mod cgroup;
 mod child;
 mod command;
@@ -46,6 +47,7 @@ mod terminal;
 mod tree;
 mod watchdog;
 
+pub(crate) use ancestry::{assignment_of_this_process, hide_from_others};
 pub(crate) use child::{CommandResult, run, run_with_listener};
 #[cfg(test)]
 use command::Stdin;
@@ -73,3 +75,7 @@ pub(crate) use watchdog::{Activity, Listener, OutputStream};
 /// The environment variable that marks every process of one command, so that processes that escaped
 /// a dead keeper can be found. Its value is unique for each keeper.
 pub(crate) const MARK: &str = "HARNESS_MARK";
+
+/// The environment variable that names the repository's common directory in every process that has
+/// [`MARK`]. A command may work in other repositories, of which its marker says nothing.
+pub(crate) const REPOSITORY: &str = "HARNESS_REPOSITORY";

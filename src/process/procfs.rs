@@ -45,6 +45,13 @@ pub(super) fn has_variable(pid: i32, name: &str, value: &str) -> bool {
         .is_ok_and(|environ| environ.split(|&byte| byte == 0).any(|pair| pair == wanted.as_bytes()))
 }
 
+/// Returns the texts in a file of a process, such as its arguments or its environment. Returns none
+/// for a process whose file may not be read.
+pub(super) fn texts(pid: i32, file: &str) -> Vec<Vec<u8>> {
+    let text = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    text.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect()
+}
+
 /// Parses a line of `/proc/<pid>/stat`. The name is the second field, in parentheses, and may hold
 /// any character.
 fn parse(pid: i32, line: &str) -> Option<ProcessStat> {

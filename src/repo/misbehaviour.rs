@@ -260,7 +260,8 @@ fn worktree_is_never_made_over_foreign_files() {
     write(&fx.path("theirs"), "file", "x\n");
     assert!(super::create_worktree(&fx.repo, &fx.path("theirs"), &base, &state).is_err());
     let inside = fx.repo.work_dir().unwrap().join("worktree");
-    let error = super::create_worktree(&fx.repo, &inside, &base, &state).unwrap_err();
+    let other = fx.path("records/state");
+    let error = super::create_worktree(&fx.repo, &inside, &base, &other).unwrap_err();
     assert!(error.to_string().contains("outside"), "{error}");
     assert!(!inside.exists());
     assert!(

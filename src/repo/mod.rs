@@ -19,6 +19,7 @@ mod conflict_markers;
 mod diff;
 mod encoding;
 mod files;
+mod folder_identity;
 mod handle;
 mod heads;
 mod link;
@@ -59,6 +60,7 @@ pub(crate) use conflict_markers::{MarkerLine, added_conflict_markers};
 pub(crate) use diff::{
     PathContent, changed_contents, changed_paths, changed_submodules, unified_diff,
 };
+pub(crate) use folder_identity::{check_worktrees_folder, claim_worktrees_folder};
 pub(crate) use handle::RepoHandle;
 pub(crate) use heads::{Checkout, checkouts};
 pub(crate) use merge::{ChangedPaths, apply_change, merge_bases, simple_change};
@@ -67,7 +69,9 @@ pub(crate) use objects::{
 };
 pub use objects::{commit, write_blob, write_tree};
 pub(crate) use snapshot::{modified_files, snapshot};
-pub(crate) use worktree::{Worktree, create_worktree, open_worktree, remove_worktree};
+pub(crate) use worktree::{
+    Worktree, create_worktree, open_worktree, remove_worktree, set_damaged_aside,
+};
 pub(crate) use worktree_cache::set_walk_trust;
 
 /// The content of a worktree's `HEAD`.

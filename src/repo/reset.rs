@@ -15,6 +15,7 @@ use gix::worktree::stack::state::{attributes, ignore};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::encoding::EncodingRules;
+use super::folder_identity::FolderIdentity;
 use super::walk::{self, UntrackedKind};
 use super::worktree_cache;
 use super::worktree_record::WorktreeRecord;
@@ -49,14 +50,16 @@ impl Worktree {
         let keep = keep_set(keep)?;
         let mut local = repo.own_local();
         let target = tree::peel_to_tree(&local, object_id(commit)?)?;
-        self.repair(repo, commit)?;
-        local.set_workdir(self.path.clone()).with_context(|| super::at(self.path.display()))?;
-
         // Without a record, every file counts as untracked. That is slow but correct.
         let record = match WorktreeRecord::load(&self.index, local.object_hash()) {
             Ok(Some(record)) if record.path == self.path && record.admin == self.admin => record,
             Ok(_) | Err(_) => WorktreeRecord::empty(&self.path, &self.admin, local.object_hash()),
         };
+        let recorded = record.folder;
+        self.repair(repo, commit, recorded)?;
+        local.set_workdir(self.path.clone()).with_context(|| super::at(self.path.display()))?;
+        let folder = FolderIdentity::of(&self.path)?;
+        let same_folder = recorded.is_some_and(|old| folder.is_some_and(|new| old.is_of(&new)));
         let found = match worktree_cache::walk(&self.index) {
             Some(found) => found,
             None => walk::walk(&self.path, &record.state, record.stamp)?,
@@ -79,6 +82,7 @@ impl Worktree {
         let stamp = self.write_link()?;
         let record = WorktreeRecord {
             path: self.path.clone(),
+            folder,
             admin: self.admin.clone(),
             tree: target,
             stamp,
@@ -87,7 +91,7 @@ impl Worktree {
         let index = record.index()?;
         // The record on the disk may stay if the file names are the same and few files were
         // written: files that were written since do not match their entries and are read again.
-        let minor = plan.same_paths && stats.written < RECORD_SKIP_LIMIT;
+        let minor = same_folder && plan.same_paths && stats.written < RECORD_SKIP_LIMIT;
         if let Some(record) =
             if minor { worktree_cache::replace(&self.index, record) } else { Some(record) }
         {

@@ -11,6 +11,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use super::folder_identity::{
+    FolderIdentity, check_worktrees_folder, claim_worktrees_folder, set_aside,
+};
 use super::worktree_record::WorktreeRecord;
 use super::{Head, Repo, files, heads, link, oid};
 use crate::domain::id::Oid;
@@ -50,8 +53,7 @@ fn register(repo: &Repo, dest: &Path, commit: &Oid, private_index: &Path) -> Res
     let (Some(parent), Some(name)) = (dest.parent(), dest.file_name()) else {
         bail!("a worktree needs a path with a name: {}", dest.display());
     };
-    std::fs::create_dir_all(parent)
-        .with_context(|| format!("cannot make a folder: {}", parent.display()))?;
+    claim_worktrees_folder(parent, records_of(private_index))?;
     let path = std::fs::canonicalize(parent)
         .with_context(|| format!("cannot find a folder: {}", parent.display()))?
         .join(name);
@@ -59,8 +61,11 @@ fn register(repo: &Repo, dest: &Path, commit: &Oid, private_index: &Path) -> Res
     if repo.work_dir().is_some_and(inside) && !inside(repo.common_dir()) {
         bail!("a worktree must lie outside the repository's work tree: {}", path.display());
     }
-    files::remove_any(&removal_path(&path))
-        .with_context(|| format!("cannot remove: {}", path.display()))?;
+    let unfinished = removal_path(&path);
+    match recorded(repo, dest, private_index) {
+        Ok(Some(old)) => old.delete_moved(repo, &unfinished)?,
+        Ok(None) | Err(_) => drop(set_aside(&unfinished)?),
+    }
     match std::fs::symlink_metadata(&path) {
         Ok(meta) if meta.is_dir() && super::walk::list(&path)?.is_empty() => {}
         Ok(_) => bail!(
@@ -92,7 +97,8 @@ fn register(repo: &Repo, dest: &Path, commit: &Oid, private_index: &Path) -> Res
         let worktree = Worktree { path: path.clone(), admin, index: private_index.to_path_buf() };
         if worktree.create_admin(repo, commit)? {
             let record =
-                WorktreeRecord::empty(&worktree.path, &worktree.admin, repo.local().object_hash());
+                WorktreeRecord::empty(&worktree.path, &worktree.admin, repo.local().object_hash())
+                    .with_folder()?;
             let index = record.index()?;
             record.save(&worktree.index, &index)?;
             return Ok(worktree);
@@ -123,8 +129,23 @@ pub(crate) fn remove_worktree(repo: &Repo, dest: &Path, private_index: &Path) ->
     }
 }
 
-/// Returns the worktree that the record describes, or `None` without a record.
+/// Clears the path of a worktree whose record is damaged or of another worktree. Nothing is
+/// deleted: the folder gets another name.
+pub(crate) fn set_damaged_aside(dest: &Path, private_index: &Path) -> Result<()> {
+    if let Some(parent) = dest.parent() {
+        check_worktrees_folder(parent, records_of(private_index))?;
+    }
+    set_aside(dest)?;
+    files::remove_any(private_index)
+        .with_context(|| format!("cannot remove: {}", private_index.display()))
+}
+
+/// Returns the worktree that the record describes, or `None` without a record. Fails if the folder
+/// that holds the worktrees was replaced.
 fn recorded(repo: &Repo, dest: &Path, private_index: &Path) -> Result<Option<Worktree>> {
+    if let Some(parent) = dest.parent() {
+        check_worktrees_folder(parent, records_of(private_index))?;
+    }
     let Some(record) = WorktreeRecord::load(private_index, repo.local().object_hash())? else {
         return Ok(None);
     };
@@ -186,16 +207,34 @@ impl Worktree {
         }
         let failed = || format!("cannot remove a worktree: {}", self.path.display());
         let aside = removal_path(&self.path);
-        files::remove_any(&aside).with_context(failed)?;
-        match std::fs::rename(&self.path, &aside) {
-            Ok(()) => {}
-            Err(e) if e.kind() == ErrorKind::NotFound => {}
-            Err(e) => return Err(e).with_context(failed),
+        self.delete_moved(repo, &aside)?;
+        let identity = self.identity(repo)?;
+        if identity.map(|folder| folder.is_at(&self.path)).transpose()? == Some(true) {
+            std::fs::rename(&self.path, &aside).with_context(failed)?;
+        } else if std::fs::symlink_metadata(&self.path).is_ok_and(|meta| meta.is_symlink()) {
+            std::fs::remove_file(&self.path).with_context(failed)?;
         }
         drop_admin(repo, &self.admin)?;
-        files::remove_any(&aside).with_context(failed)?;
+        self.delete_moved(repo, &aside)?;
         // The record is removed last: while it exists, an interrupted removal can be repeated.
         files::remove_any(&self.index).with_context(failed)
+    }
+
+    /// Returns the identity of the folder that this program made.
+    fn identity(&self, repo: &Repo) -> Result<Option<FolderIdentity>> {
+        let record = WorktreeRecord::load(&self.index, repo.local().object_hash())?;
+        Ok(record.and_then(|record| record.folder))
+    }
+
+    /// Deletes the worktree's folder after it was moved to `aside`. Another folder at that path is
+    /// renamed instead.
+    fn delete_moved(&self, repo: &Repo, aside: &Path) -> Result<()> {
+        let identity = self.identity(repo)?;
+        if identity.map(|folder| folder.is_at(aside)).transpose()? == Some(true) {
+            files::remove_any(aside)
+                .with_context(|| format!("cannot remove: {}", aside.display()))?;
+        }
+        set_aside(aside).map(drop)
     }
 
     /// Creates the admin folder atomically. Returns false if another process has created one with
@@ -238,15 +277,23 @@ impl Worktree {
 
     /// Repairs the folder itself and its registration after any change by an agent: a missing or
     /// replaced folder, a broken link in either direction, stale locks, and unfinished merges or
-    /// rebases.
-    pub(super) fn repair(&self, repo: &Repo, commit: &Oid) -> Result<()> {
+    /// rebases. A folder that is not the recorded one is moved out of the way and not touched.
+    pub(super) fn repair(
+        &self,
+        repo: &Repo,
+        commit: &Oid,
+        recorded: Option<FolderIdentity>,
+    ) -> Result<()> {
         let failed = |path: &Path| format!("cannot repair a worktree: {}", path.display());
-        match std::fs::symlink_metadata(&self.path) {
-            Ok(meta) if meta.is_dir() => super::walk::unlock(&self.path, &meta)?,
-            Ok(_) | Err(_) => {
-                files::remove_any(&self.path).with_context(|| failed(&self.path))?;
-                std::fs::create_dir_all(&self.path).with_context(|| failed(&self.path))?;
-            }
+        if let Some(parent) = self.path.parent() {
+            claim_worktrees_folder(parent, records_of(&self.index))?;
+        }
+        if recorded.map(|folder| folder.is_at(&self.path)).transpose()? == Some(true) {
+            let meta = std::fs::symlink_metadata(&self.path)?;
+            super::walk::unlock(&self.path, &meta)?;
+        } else {
+            set_aside(&self.path)?;
+            std::fs::create_dir(&self.path).with_context(|| failed(&self.path))?;
         }
         let admin = std::fs::symlink_metadata(&self.admin);
         if !admin.is_ok_and(|meta| meta.is_dir()) {
@@ -291,6 +338,11 @@ impl Worktree {
         let time = super::walk::stat_of(&meta).mtime;
         Ok(super::walk::RecordStamp { secs: time.secs, nanos: time.nsecs })
     }
+}
+
+/// Returns the folder of the records of the worktrees that lie beside the worktree of a record.
+fn records_of(index: &Path) -> &Path {
+    index.parent().unwrap_or(index)
 }
 
 /// Removes unfinished registrations of killed keepers. A registration takes milliseconds, so no

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use gix::ObjectId;
 use gix::index::State;
 
+use super::folder_identity::FolderIdentity;
 use super::walk::RecordStamp;
 use super::worktree_cache;
 
@@ -19,6 +20,8 @@ use super::worktree_cache;
 pub(super) struct WorktreeRecord {
     /// The folder of the worktree.
     pub path: PathBuf,
+    /// The identity of the folder, if it existed when the record was made.
+    pub folder: Option<FolderIdentity>,
     /// The admin folder of the worktree.
     pub admin: PathBuf,
     /// The tree that was checked out.
@@ -30,7 +33,7 @@ pub(super) struct WorktreeRecord {
     pub state: State,
 }
 
-const MAGIC: &[u8] = b"git-harness worktree 1\n";
+const MAGIC: &[u8] = b"git-harness worktree 2\n";
 
 /// Returns a cheap checksum that detects a torn file. It does not defend against forgery.
 fn sum(bytes: &[u8]) -> u64 {
@@ -45,11 +48,17 @@ impl WorktreeRecord {
     pub(super) fn empty(path: &Path, admin: &Path, hash: gix::hash::Kind) -> Self {
         Self {
             path: path.to_path_buf(),
+            folder: None,
             admin: admin.to_path_buf(),
             tree: ObjectId::empty_tree(hash),
             stamp: RecordStamp::default(),
             state: State::new(hash),
         }
+    }
+
+    /// Records the identity of the folder that is at the path now.
+    pub(super) fn with_folder(self) -> Result<Self> {
+        Ok(Self { folder: FolderIdentity::of(&self.path)?, ..self })
     }
 
     /// Reads a record. Returns `None` if the file is missing.
@@ -81,6 +90,10 @@ impl WorktreeRecord {
         };
         let path = PathBuf::from(std::ffi::OsString::from_vec(field("path ")?.to_vec()));
         let admin = PathBuf::from(std::ffi::OsString::from_vec(field("admin ")?.to_vec()));
+        let folder = match std::str::from_utf8(field("folder ")?)? {
+            "" => None,
+            identity => Some(identity.parse()?),
+        };
         let tree = ObjectId::from_hex(field("tree ")?)?;
         let stamp = std::str::from_utf8(field("stamp ")?)?;
         let (secs, nanos) = stamp.split_once(' ').context("its time is no time")?;
@@ -93,7 +106,7 @@ impl WorktreeRecord {
         let epoch = State::new(hash).timestamp();
         let options = gix::index::decode::Options { thread_limit: Some(1), ..Default::default() };
         let (state, _) = State::from_bytes(rest, epoch, hash, options)?;
-        Ok(Self { path, admin, tree, stamp, state })
+        Ok(Self { path, folder, admin, tree, stamp, state })
     }
 
     /// Formats the files as a git index.
@@ -126,8 +139,9 @@ impl WorktreeRecord {
         head.extend_from_slice(b"\nadmin ");
         head.extend(as_line(&self.admin)?);
         let stamp = self.stamp;
+        let folder = self.folder.map(|folder| folder.to_string()).unwrap_or_default();
         let middle = format!(
-            "\ntree {}\nstamp {} {}\nsum {}\n",
+            "\nfolder {folder}\ntree {}\nstamp {} {}\nsum {}\n",
             self.tree,
             stamp.secs,
             stamp.nanos,

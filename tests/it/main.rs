@@ -7,6 +7,7 @@
 
 mod agents;
 mod ast_equal;
+mod attacks;
 mod chaos;
 mod cli;
 mod command;

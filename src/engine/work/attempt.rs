@@ -18,11 +18,12 @@ use crate::domain::machine::Observation;
 use crate::domain::session::{Class, Cost, SessionReport};
 use crate::domain::termination::Termination;
 use crate::domain::verdict::{Candidate, Finding};
-use crate::engine::Context;
+use crate::engine::{Context, recover};
 use crate::job;
 use crate::keeper::{self, files};
 use crate::landing::message;
 use crate::planning;
+use crate::repo;
 use crate::store::chain::Payload;
 use crate::store::layout;
 use crate::wire::decode;
@@ -197,12 +198,23 @@ fn attempt_worktree(ctx: &Context, task: &TaskId, launch: &AttemptLaunch) -> Wor
     }
 }
 
-/// Links a worktree under the task's name, for people. Failures are ignored.
+/// Links a worktree under the task's name, for people. Failures are ignored. Nothing is written
+/// through a link, and nothing but a link is replaced.
 fn link_task(ctx: &Context, task: &TaskId, worktree: &Path) {
-    let folder = ctx.worktrees.join("tasks");
+    let folder = ctx.worktrees.join(recover::TASK_LINKS);
+    let records = ctx.store.local().worktree_indexes(&ctx.run);
+    if repo::claim_worktrees_folder(&ctx.worktrees, &records).is_err() {
+        return;
+    }
+    std::fs::create_dir(&folder).ok();
     let link = folder.join(task.as_str());
-    if std::fs::create_dir_all(&folder).is_ok() {
-        std::fs::remove_file(&link).ok();
+    let is = |path: &Path, kind: fn(&std::fs::FileType) -> bool| {
+        std::fs::symlink_metadata(path).is_ok_and(|meta| kind(&meta.file_type()))
+    };
+    if is(&folder, std::fs::FileType::is_dir) {
+        if is(&link, std::fs::FileType::is_symlink) {
+            std::fs::remove_file(&link).ok();
+        }
         std::os::unix::fs::symlink(worktree, &link).ok();
     }
 }

@@ -1,0 +1,5 @@
+//! Attacks by an agent, or by the code that a check runs, on the repository, on the user's files
+//! and on the supervisor.
+
+mod deciding;
+mod folders;
