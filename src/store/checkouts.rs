@@ -60,7 +60,7 @@ impl Store {
     /// Returns the reason why the target cannot move from `old` to `new` at the moment, or `None`
     /// if the target can move.
     pub fn holds_landing(&self, target: &str, old: &Oid, new: &Oid) -> Result<Option<String>> {
-        let behind = self.shown(target)?;
+        let (behind, short) = (self.shown(target)?, layout::short(target));
         for checkout in repo::checkouts(self.repo(), target)? {
             let path = checkout.work_dir.display();
             if checkout.absent.is_some() {
@@ -68,7 +68,7 @@ impl Store {
             }
             if checkout.rebasing {
                 return Ok(Some(format!(
-                    "a rebase of it is in progress in {path}; finish or abort the rebase first"
+                    "a rebase of `{short}` is in progress in {path}; finish or abort the rebase first"
                 )));
             }
             let noted = behind.get(&checkout.work_dir);
@@ -84,7 +84,7 @@ impl Store {
             };
             if let Some(why) = self.read_tree(&checkout, shows, new, true)? {
                 return Ok(Some(format!(
-                    "it is checked out in {path}, and the landing would overwrite uncommitted changes there: {why}"
+                    "`{short}` is checked out in {path}, and the landing would overwrite uncommitted changes there: {why}"
                 )));
             }
         }

@@ -1,5 +1,6 @@
 //! `queue run` and `queue sweep`. One process works on a queue; other processes watch it.
 
+use std::cell::RefCell;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use crate::cli;
 use crate::commands::workspace;
 use crate::engine::queue::{self, QueueExit, QueueOptions, QueueReport};
 use crate::error::{self, Advice};
-use crate::process::Lock;
+use crate::process::{Holder, Lock};
 use crate::store::Store;
 use crate::ui::{Ui, human};
 
@@ -24,7 +25,7 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 pub(super) fn run(store: Store, target: String, args: &cli::QueueRunArgs, ui: &Ui) -> Result<u8> {
     let context = Arc::new(super::context(store.clone(), target.clone())?);
     let path = queue::worker_lock(&context)?;
-    let lock = Lock::try_take(&path, "works on a queue")
+    let lock = Lock::try_take(&path, &Holder::this_process().to_string())
         .with_context(|| format!("cannot use the lock file {}", path.display()))?;
     let before = QueueSummary::read(&store, &target)?.tally();
     let tally =
@@ -39,8 +40,14 @@ pub(super) fn run(store: Store, target: String, args: &cli::QueueRunArgs, ui: &U
             }
         }
     };
+    let last_note = RefCell::new(String::new());
     let ended = {
-        let report = Box::new(|report: QueueReport<'_>| events::report(&report, ui));
+        let report = Box::new(|report: QueueReport<'_>| {
+            if let QueueReport::Note(text) = &report {
+                last_note.borrow_mut().clone_from(text);
+            }
+            events::report(&report, ui);
+        });
         let options = QueueOptions { follow: args.follow, push: args.push.clone() };
         queue::run(&context, workspace::open_run(&store), &options, report)?
     };
@@ -52,6 +59,9 @@ pub(super) fn run(store: Store, target: String, args: &cli::QueueRunArgs, ui: &U
             landed_code(tally.all_landed())
         }
         QueueExit::Waiting(why) | QueueExit::NeedsPerson(why) => {
+            // A held landing was reported when the hold began.
+            let is_reported = *last_note.borrow() == why;
+            let why = if is_reported { "the note above says why" } else { &why };
             ui.message(&format!("stopped for a person: {why}"));
             error::NEEDS_PERSON
         }
@@ -71,7 +81,7 @@ fn landed_code(all_landed: bool) -> u8 {
 pub(super) fn sweep(store: &Store, target: &str, ui: &Ui) -> Result<u8> {
     let context = super::context(store.clone(), target.to_owned())?;
     let path = queue::worker_lock(&context)?;
-    let Ok(_lock) = Lock::try_take(&path, "sweeps a queue")? else {
+    let Ok(_lock) = Lock::try_take(&path, &Holder::this_process().to_string())? else {
         let hint = "stop it first: its worktrees are in use";
         return Err(Advice::new("another process works on this queue", hint).into());
     };
@@ -88,7 +98,7 @@ fn watch(store: &Store, target: &str, path: &Path, follow: bool, ui: &Ui) -> Res
         let (tip, entries) = store.queue_log(target, last.as_ref())?;
         last = tip;
         entries.iter().for_each(|entry| events::report(&QueueReport::Event(&entry.event), ui));
-        if let Ok(lock) = Lock::try_take(path, "works on a queue")? {
+        if let Ok(lock) = Lock::try_take(path, &Holder::this_process().to_string())? {
             return Ok(Some(lock));
         }
         if !follow && QueueSummary::read(store, target)?.is_empty() {

@@ -212,7 +212,35 @@ impl GitHost<'_> {
         let text = String::from_utf8_lossy(&pushed.stdout).into_owned();
         // Git itself refused, and not a rule of the other side.
         let moved = text.lines().any(|line| line.starts_with('!') && line.contains("[rejected]"));
-        let message = format!("{} {}", text.trim(), pushed.stderr.trim());
+        let message = push_failure(&text, &pushed.stderr);
         Ok(if moved { PushOutcome::Moved(message) } else { PushOutcome::Failed(message) })
+    }
+}
+
+/// Returns the reasons of a failed push: the refused refs of git's porcelain output, each line of
+/// which has the fields flag, refs and summary, and what the remote and git said.
+fn push_failure(stdout: &str, stderr: &str) -> String {
+    let refused = stdout.lines().filter(|line| line.starts_with('!'));
+    let summaries = refused.filter_map(|line| line.split('\t').nth(2));
+    let said = stderr
+        .lines()
+        .map(str::trim_end)
+        .filter(|line| !line.is_empty() && !line.starts_with("error: failed to push some refs"));
+    summaries.chain(said).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::push_failure;
+
+    #[test]
+    fn push_failure_gives_the_summary_and_the_words_of_the_remote() {
+        let stdout =
+            "To ../bare.git\n!\ta4c0:refs/heads/main\t[remote rejected] (hook declined)\nDone\n";
+        let stderr =
+            "remote: no pushes on sundays   \nerror: failed to push some refs to '../bare.git'\n";
+        let expected = "[remote rejected] (hook declined)\nremote: no pushes on sundays";
+        assert_eq!(push_failure(stdout, stderr), expected);
+        assert_eq!(push_failure("", "fatal: no network\n"), "fatal: no network");
     }
 }

@@ -18,7 +18,7 @@ use super::runs::{OpenRun, RunContexts};
 use super::worker::{QueueExit, QueueWorker, live_entries};
 use crate::domain::id::Oid;
 use crate::engine::{Context, KeeperWait, signals};
-use crate::process::{Lock, StopFlag};
+use crate::process::{Holder, Lock, StopFlag};
 use crate::store::make_parent;
 use crate::wire::queue::{Ejection, QueueEvent};
 
@@ -294,7 +294,7 @@ impl Supervised {
     /// Works on the queue if no other process does. Returns true if the supervisor ended the work.
     fn try_work(&self, messages: &Receiver<QueueMessage>) -> Result<bool> {
         let path = worker_lock(&self.context)?;
-        let lock = Lock::try_take(&path, "works on a queue")
+        let lock = Lock::try_take(&path, &Holder::this_process().to_string())
             .with_context(|| format!("cannot use the lock file {}", path.display()))?;
         let _lock = match lock {
             Ok(lock) => lock,
