@@ -4,7 +4,8 @@
 //! the newest entry, and that entry may be the user's. No setting of git gives a worktree a stash
 //! of its own, so the entries are watched and put back:
 //!
-//! - Before agents start, the supervisor records the entries of the user in `refs/harness/stash/RUN`.
+//! - Before agents start, the supervisor records the entries of the user in
+//!   `refs/harness/stash/RUN`.
 //!   Entries that appear later are added as soon as they are seen, except for those that an agent
 //!   made: git writes the branch into the message of each entry, and the branch of an agent's
 //!   worktree is that of its task.
