@@ -22,6 +22,7 @@ mod queue;
 mod replan;
 mod request;
 mod review;
+mod rule_hints;
 mod show;
 mod skill;
 mod start;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use super::rule_hints::rule_hints;
 use super::{job_file, job_plan, prompts};
 use crate::cli as args;
 use crate::error;
@@ -17,6 +18,11 @@ pub(super) fn run(here: &Path, args: &args::ValidateArgs, ui: &Ui) -> Result<u8>
     let repo = Repo::discover(here)?;
     let job = job_file::load(&repo, here, args.job.as_deref())?;
     let mut hints = hints(&job.job);
+    let base = repo.resolve_commit(&job.job.job.base);
+    hints.extend(rule_hints(&job.job, &|path| {
+        let in_base = base.as_ref().is_ok_and(|base| repo.has_entry(base, path).unwrap_or(false));
+        in_base || repo.top().is_some_and(|top| top.join(path).is_file())
+    }));
     // The variables of listed tasks are not known before the plan is made.
     let listed = matches!(job.job.plan.group, TaskSource::Command | TaskSource::List);
     if args.strict {

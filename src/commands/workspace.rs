@@ -3,13 +3,13 @@
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, Result, bail};
 
 use super::job_file;
 use crate::ambient;
-use crate::domain::id::{RunId, TaskId};
+use crate::domain::id::{Oid, RunId, TaskId};
 use crate::domain::machine::owed;
 use crate::domain::plan::Task;
 use crate::domain::retry::Policy;
@@ -17,7 +17,7 @@ use crate::domain::state::{RunPhase, RunState, TaskState};
 use crate::engine::{self, Context};
 use crate::error::Advice;
 use crate::failpoint;
-use crate::job::Job;
+use crate::job::{self, Job};
 use crate::process::{Git, Holder, Lock, write_atomic, write_executable};
 use crate::repo::{self, Repo};
 use crate::store::load::LoadedRun;
@@ -203,8 +203,9 @@ impl Workspace {
             write_pinned(&copy, bytes)?;
             overlay.push((path.clone(), copy));
         }
-        let files = pinned.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()));
-        let salt = repo::hash_files(files)?;
+        let base = manifest.base()?;
+        let provided = provided_files(store.repo(), &job, &base, &overlay)?;
+        let salt = provided_salt(&provided, &pinned)?;
         let planned = self.state().tasks.planned();
         let tasks = planned.map(|t| (t.id.clone(), Arc::new(t.clone()))).collect();
         let program = ambient::program().context("cannot find this program's own file")?;
@@ -218,7 +219,7 @@ impl Workspace {
                 environment.clone(),
             )),
             open_run: open_run(store),
-            base: manifest.base()?,
+            base,
             worktrees: worktrees_root(store.repo(), &job).join(run.as_str()),
             manifest,
             job,
@@ -231,7 +232,7 @@ impl Workspace {
             owner: format!("{}/{}", ambient::host(), repository_id(store)?),
             identity: store.repo().identity(),
             overlay,
-            check_overlay: OnceLock::new(),
+            provided,
             salt,
             run,
         })
@@ -401,6 +402,37 @@ fn take_template(
     let text = String::from_utf8(bytes)
         .with_context(|| format!("the prompt template is not UTF-8: {name}"))?;
     Ok(Some((name.to_owned(), text)))
+}
+
+/// Returns the pinned files that worktrees of checks need: those that the base does not have, and
+/// the schemas. What the base has is judged as each candidate leaves it, also if it is deleted.
+fn provided_files(
+    repo: &Repo,
+    job: &Job,
+    base: &Oid,
+    pinned: &[(String, PathBuf)],
+) -> Result<Vec<(String, PathBuf)>> {
+    let tree = repo.tree_of(base)?;
+    let schemas: BTreeSet<String> = job::schemas(job).collect();
+    let mut provided = Vec::new();
+    for (path, copy) in pinned {
+        if schemas.contains(path) || !repo.has_entry(&tree, path)? {
+            provided.push((path.clone(), copy.clone()));
+        }
+    }
+    Ok(provided)
+}
+
+/// Returns a hash of the provided files, or an empty text if there are none.
+fn provided_salt(
+    provided: &[(String, PathBuf)],
+    pinned: &BTreeMap<String, Vec<u8>>,
+) -> Result<String> {
+    if provided.is_empty() {
+        return Ok(String::new());
+    }
+    let bytes = |path: &str| pinned.get(path).map_or(&[][..], Vec::as_slice);
+    repo::hash_files(provided.iter().map(|(path, _)| (path.as_str(), bytes(path))))
 }
 
 /// Returns the folder that holds the worktrees of all runs of a job.

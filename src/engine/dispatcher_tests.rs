@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -174,7 +174,7 @@ impl RunFixture {
             owner: "test/1".into(),
             identity: store.repo().identity(),
             overlay: Vec::new(),
-            check_overlay: OnceLock::new(),
+            provided: Vec::new(),
             salt: String::new(),
             job,
             store,

@@ -32,7 +32,7 @@ mod work;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 
@@ -48,6 +48,7 @@ use crate::job::{AgentSection, Job};
 use crate::process::Environ;
 use crate::repo::Identity;
 use crate::store::{Store, layout};
+use crate::verify::rules::RuleFiles;
 use crate::wire::run::Manifest;
 
 pub(crate) use dispatcher::{Engine, prepare};
@@ -92,9 +93,9 @@ pub(crate) struct Context {
     pub identity: Identity,
     /// Pinned files: the path in the repository, and the written copy.
     pub overlay: Vec<(String, PathBuf)>,
-    /// The pinned files that are laid over check worktrees. Computed once.
-    pub check_overlay: OnceLock<Vec<(String, PathBuf)>>,
-    /// A hash of the pinned files.
+    /// The pinned files that checks need and that the base does not have, and the schemas.
+    pub provided: Vec<(String, PathBuf)>,
+    /// A hash of the provided files. Empty if there are none.
     pub salt: String,
 }
 
@@ -123,16 +124,11 @@ impl Context {
         tasks.get(task).cloned().with_context(|| format!("no task `{task}` in the plan"))
     }
 
-    /// Returns the pinned files that are laid over check worktrees: all but the tasks' own files. A
-    /// task's file is the work itself, even if a check names the file.
-    pub(crate) fn check_overlay(&self) -> Vec<(String, PathBuf)> {
-        let found = || {
-            let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-            let work: BTreeSet<&String> = tasks.values().flat_map(|task| &task.files).collect();
-            self.overlay.iter().filter(|(path, _)| !work.contains(path)).cloned().collect()
-        };
-        // Computed once: a later split moves the files of a task to its parts and adds none.
-        self.check_overlay.get_or_init(found).clone()
+    /// Returns the rule files of the run's job.
+    pub(crate) fn rule_files(&self) -> RuleFiles {
+        let mut rules = RuleFiles::of(&self.job, &self.manifest.file);
+        rules.add_provided(self.provided.iter().map(|(path, _)| path));
+        rules
     }
 
     /// Adds the new tasks of a plan.

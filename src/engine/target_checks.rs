@@ -4,14 +4,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use super::Context;
 use super::queue::TargetRules;
 use crate::domain::id::Oid;
 use crate::job;
-use crate::store::layout;
-use crate::verify::{self, CheckStage, CheckSubject};
+use crate::verify::{self, CheckStage, CheckSubject, NO_FILES};
 use crate::wire::keeper::CheckStep;
 
 /// Returns the rules of a tip of the target, or `None` if the target has no checks of its own.
@@ -24,9 +23,6 @@ pub(super) fn rules(ctx: &Context, tip: &Oid) -> Result<Option<Arc<TargetRules>>
         return Ok(None);
     }
     let rules = ctx.queue.rules(tip).context("the target's own checks cannot be read")?;
-    if let Some(path) = conflicting_file(ctx, &rules) {
-        bail!(conflict_message(&ctx.manifest.target, &path));
-    }
     Ok(Some(rules))
 }
 
@@ -39,10 +35,8 @@ pub(super) fn steps(
     own: &[CheckStep],
 ) -> Vec<CheckStep> {
     let subject = CheckSubject { run: &ctx.run, task: None, base, worktree };
-    let mut steps = verify::steps(&rules.job, CheckStage::Landing, &subject, &rules.salt);
-    if has_same_files(ctx, rules) {
-        steps.retain(|step| !has_step(own.iter(), step));
-    }
+    let mut steps = verify::steps(&rules.job, CheckStage::Landing, &subject, NO_FILES);
+    steps.retain(|step| !has_step(own.iter(), step));
     steps
 }
 
@@ -54,46 +48,7 @@ pub(super) fn has_step<'a>(
     steps.any(|own| own.name == step.name && own.key_argv == step.key_argv)
 }
 
-/// Returns a file that the checks of both the run and the target name, and that differs between
-/// them. One worktree cannot hold both.
-pub(super) fn conflicting_file(ctx: &Context, rules: &TargetRules) -> Option<String> {
-    // The files of tasks are laid over nothing: they are as the tasks left them.
-    let laid = ctx.check_overlay();
-    let differs = |(path, theirs): &&(String, PathBuf)| {
-        laid.iter().any(|(pinned, ours)| pinned == path && !is_same_file(ours, theirs))
-    };
-    rules.overlay.iter().find(differs).map(|(path, _)| path.clone())
-}
-
-/// Returns the message that a run and its target pin different versions of a file.
-pub(super) fn conflict_message(target: &str, path: &str) -> String {
-    let target = layout::short(target);
-    format!(
-        "`{path}` on `{target}` differs from the copy that this run has pinned, and the checks of both need it: take \
-         over the version of `{target}` (for example `git checkout {target} -- {path}`), then `git harness start` \
-         continues with it"
-    )
-}
-
-/// Returns true if the run pinned the files that the target's checks name as the target has them.
-pub(super) fn has_same_files(ctx: &Context, rules: &TargetRules) -> bool {
-    rules.overlay.iter().all(|(path, theirs)| {
-        let ours = ctx.overlay.iter().find(|(pinned, _)| pinned == path);
-        ours.is_some_and(|(_, ours)| is_same_file(ours, theirs))
-    })
-}
-
 /// Returns true if two files have the same content.
 pub(super) fn is_same_file(ours: &PathBuf, theirs: &PathBuf) -> bool {
     matches!((std::fs::read(ours), std::fs::read(theirs)), (Ok(ours), Ok(theirs)) if ours == theirs)
-}
-
-/// Returns the files that are laid over a worktree in which both are verified: what the run pinned,
-/// then what the target has.
-pub(super) fn check_overlay(ctx: &Context, rules: Option<&TargetRules>) -> Vec<(String, PathBuf)> {
-    let mut files = ctx.check_overlay();
-    let theirs = rules.map_or(&[][..], |rules| rules.overlay.as_slice());
-    let is_pinned = |path: &String| ctx.overlay.iter().any(|(pinned, _)| pinned == path);
-    files.extend(theirs.iter().filter(|(path, _)| !is_pinned(path)).cloned());
-    files
 }

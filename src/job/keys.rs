@@ -110,7 +110,7 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
     SectionKeys {
         path: "scope",
         header: "[scope]",
-        keys: &["write", "always", "read-only", "max-file-size"],
+        keys: &["write", "always", "read-only", "protect", "max-file-size"],
     },
     SectionKeys {
         path: "output",
@@ -161,6 +161,7 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
             "ahead",
             "each",
             "review",
+            "rules-change",
             "pre-land",
             "post-land",
             "keep-branches",

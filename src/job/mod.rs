@@ -38,7 +38,8 @@ pub use schema::Job;
 pub use schema::MergeStyle;
 pub(crate) use schema::{
     AgentSection, AstEqualCheck, BaseCheck, Check, JobKind, ListedTask, OutputCheck, OutputMerge,
-    OutputSection, PresetsSection, QueueSection, ScopeSection, TaskOrder, TaskSource, TokenBudget,
+    OutputSection, PresetsSection, QueueSection, RulesChangeMode, ScopeSection, TaskOrder,
+    TaskSource, TokenBudget,
 };
 pub(crate) use size::format_size;
 
@@ -62,8 +63,8 @@ pub fn parse(text: &str, file: &str) -> Result<Job, JobErrors> {
     if errors.is_empty() { Ok(job) } else { Err(failed(errors)) }
 }
 
-/// Parses the sections that the merge queue for branches uses: `[queue]`, `[[check]]` and
-/// `[worktree]`.
+/// Parses the sections that the merge queue for branches uses: `[queue]`, `[[check]]`,
+/// `[worktree]` and the key `[scope] protect`.
 ///
 /// Errors in other sections do not count, because a repository can have a queue without a job.
 pub(crate) fn parse_queue(text: &str, file: &str) -> Result<Job, JobErrors> {
@@ -74,7 +75,7 @@ pub(crate) fn parse_queue(text: &str, file: &str) -> Result<Job, JobErrors> {
     let job = read::job(&Section::top(&report, document.get_ref()));
     let is_relevant = |error: &JobError| {
         let section = error.key.split(['.', '[']).next().unwrap_or_default();
-        ["queue", "check", "worktree"].contains(&section)
+        ["queue", "check", "worktree"].contains(&section) || error.key == "scope.protect"
     };
     let errors: Vec<JobError> = report.into_errors().into_iter().filter(is_relevant).collect();
     if errors.is_empty() { Ok(job) } else { Err(failed(errors)) }
@@ -132,14 +133,33 @@ fn hooks(job: &Job) -> impl Iterator<Item = &String> {
     job.queue.pre_land.iter().chain(&job.queue.post_land).flatten()
 }
 
-/// Returns the paths that may be files of the checks, the setup commands and the landing hooks.
-pub(crate) fn files_of_checks(job: &Job) -> Vec<String> {
-    let checks = job.checks.iter().flat_map(|c| c.run.iter().chain(c.version.iter().flatten()));
-    let arguments = job.worktree.setup.iter().flatten().chain(checks).chain(hooks(job));
-    let mut files: Vec<String> = arguments.filter_map(|a| as_relative_path(a)).collect();
+/// Returns the paths that may be files of the landing hooks.
+pub(crate) fn files_of_hooks(job: &Job) -> Vec<String> {
+    let mut files: Vec<String> = hooks(job).filter_map(|a| as_relative_path(a)).collect();
     files.sort();
     files.dedup();
     files
+}
+
+/// Returns the paths of the checks' programs, as far as the programs may be files of the
+/// repository. A program without `/` is looked up in `PATH`.
+pub(crate) fn programs_of_checks(job: &Job) -> Vec<String> {
+    let checks = job.checks.iter();
+    let programs =
+        checks.flat_map(|c| c.run.first().into_iter().chain(c.version.iter().flatten().take(1)));
+    programs.filter(|program| program.contains('/')).filter_map(|p| path_in_worktree(p)).collect()
+}
+
+/// Returns an argument as a path below the top of the repository, if it may be one: a relative
+/// path, or a path below `{worktree}`.
+pub(crate) fn path_in_worktree(argument: &str) -> Option<String> {
+    as_relative_path(argument.strip_prefix("{worktree}/").unwrap_or(argument))
+}
+
+/// Returns the paths of the JSON Schemas of checks, without a leading `./`.
+pub(crate) fn schemas(job: &Job) -> impl Iterator<Item = String> {
+    let schemas = job.checks.iter().filter_map(|c| c.output_check.as_ref()?.schema.as_ref());
+    schemas.map(|schema| schema.strip_prefix("./").unwrap_or(schema).to_owned())
 }
 
 /// Returns the files that must exist in addition to the prompt, each with the key that names the

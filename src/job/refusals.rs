@@ -378,6 +378,12 @@ batch = 65", "j:6:9: `batch` in [queue] must be at most 64: 65"),
     (r#"[queue]
 review = "always""#, r#"j:6:10: `review` in [queue] has an unknown value: "always"
 hint: known are "none", "required""#),
+    (r#"[queue]
+rules-change = "never""#, r#"j:6:16: `rules-change` in [queue] has an unknown value: "never"
+hint: known are "both", "review", "refuse""#),
+    (r#"[scope]
+protect = ["/ci"]"#, r#"j:6:12: `protect` in [scope] holds an absolute path: "/ci"
+hint: globs are matched from the repository's top: leave the leading `/` out"#),
 ];
 
 /// Lines that follow a `[job]` section with `kind = "report"`. The first is line 6.

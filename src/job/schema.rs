@@ -366,6 +366,8 @@ pub struct ScopeSection {
     /// `max-file-size`: the size in bytes above which a file that a task adds or changes is
     /// refused. The default is 50 MiB.
     pub max_file_size: u64,
+    /// `protect`: rule files in addition to the job file, the schemas and the checks' programs.
+    pub protect: PathGlobs,
 }
 
 impl ScopeSection {
@@ -373,6 +375,17 @@ impl ScopeSection {
     pub fn allows(&self, task_files: &[String], path: &str) -> bool {
         !self.read_only.matches(path)
             && (self.always.matches(path) || self.write.iter().any(|p| p.matches(task_files, path)))
+    }
+
+    /// Returns true if `write` or `always` names this path without a wildcard. Only then may a task
+    /// change a rule file.
+    pub fn names(&self, path: &str) -> bool {
+        let write = self.write.iter().flat_map(|pattern| match pattern {
+            ScopePattern::TaskFiles { .. } => &[],
+            ScopePattern::Glob(globs) => globs.patterns(),
+        });
+        let plain = |pattern: &String| pattern.strip_prefix("./").unwrap_or(pattern) == path;
+        write.chain(self.always.patterns()).any(plain)
     }
 }
 
@@ -437,6 +450,8 @@ pub struct QueueSection {
     pub keep_branches: bool,
     /// `review`: true if a person must approve each task before landing. The default is false.
     pub review: bool,
+    /// `rules-change`: what a branch needs that changes rule files. The default is both verdicts.
+    pub rules_change: RulesChangeMode,
     /// `pre-land`: a hook that can hold a landing.
     pub pre_land: Option<Vec<String>>,
     /// `post-land`: a hook that runs after a landing.
@@ -444,6 +459,17 @@ pub struct QueueSection {
     /// `trust-verdicts`: true if a recorded verdict counts even if no chain of this run names the
     /// verdict. The default is false.
     pub trust_verdicts: bool,
+}
+
+/// The requirement on a branch that changes rule files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RulesChangeMode {
+    /// The branch passes as it is, and with the rule files as on the target.
+    Both,
+    /// In addition, a person approves the branch.
+    Review,
+    /// The branch does not land.
+    Refuse,
 }
 
 /// The kind of commit that lands.

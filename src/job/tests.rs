@@ -106,6 +106,8 @@ fn complete_job_file_is_parsed() {
     ] {
         assert_eq!(job.scope.allows(&files, path), allowed, "{path}");
     }
+    assert!(job.scope.protect.matches("ci/check.sh") && !job.scope.protect.matches("src/a.ts"));
+    assert!(job.scope.names("package-lock.json") && !job.scope.names("types/shared.d.ts"));
     let evaluate = job.evaluate.as_ref().unwrap();
     assert_eq!((evaluate.rounds, evaluate.agent.prompt.as_deref()), (2, Some("tools/evaluate.md")));
     assert_eq!((&*evaluate.agent.preset, evaluate.agent.max_turns), ("my-agent", Some(20)));
@@ -134,6 +136,7 @@ fn complete_job_file_is_parsed() {
         merge: MergeStyle::Merge,
         keep_branches: true,
         review: true,
+        rules_change: RulesChangeMode::Review,
         trust_verdicts: true,
         pre_land: Some(vec!["ci/window.sh".into()]),
         post_land: Some(vec!["ci/tell.sh".into(), "--all".into()]),
@@ -217,6 +220,7 @@ fn minimal_job_has_defaults() {
     assert_eq!(job.worktree.root, "../{repo}.harness");
     assert!(job.worktree.setup.is_empty() && job.worktree.keep.is_empty() && job.checks.is_empty());
     assert_eq!(job.scope.write, [ScopePattern::TaskFiles { ext: None }]);
+    assert!(job.scope.protect.is_empty());
     let retry = RetrySection {
         resume: 2,
         feedback: 3,
@@ -232,6 +236,7 @@ fn minimal_job_has_defaults() {
         merge: MergeStyle::Squash,
         keep_branches: false,
         review: false,
+        rules_change: RulesChangeMode::Both,
         trust_verdicts: false,
         pre_land: None,
         post_land: None,

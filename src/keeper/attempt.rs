@@ -36,25 +36,26 @@ pub(super) fn keep(
     let redactor = redactor(assigned)?;
     let preset = session::preset(&work.session)?;
     let mut given_up = None;
-    let (worktree, ended) = match prepare(repo, dir, assigned, stop) {
-        Ok(worktree) => {
-            let prepared = began.elapsed();
-            if let Some(folder) = work.output.as_ref().and_then(|o| Path::new(o).parent()) {
-                std::fs::create_dir_all(worktree.path.join(folder))?;
+    let (worktree, ended) =
+        match prepare(repo, dir, assigned, &assigned.assignment.worktree.commit, stop) {
+            Ok(worktree) => {
+                let prepared = began.elapsed();
+                if let Some(folder) = work.output.as_ref().and_then(|o| Path::new(o).parent()) {
+                    std::fs::create_dir_all(worktree.path.join(folder))?;
+                }
+                failpoint::hit("keeper.before-agent");
+                let command =
+                    session::command(dir, assigned, (&work.session, preset.as_ref()), &redactor);
+                let (ended, why) = session::run(&command, dir, preset.as_ref(), stop)?;
+                given_up = why;
+                if let Some(preset) = &preset {
+                    clear_litter(repo, &assigned.assignment.worktree.path, preset, &base)?;
+                }
+                failpoint::hit("keeper.agent-ended");
+                (Some((worktree, prepared)), Ok(ended))
             }
-            failpoint::hit("keeper.before-agent");
-            let command =
-                session::command(dir, assigned, (&work.session, preset.as_ref()), &redactor);
-            let (ended, why) = session::run(&command, dir, preset.as_ref(), stop)?;
-            given_up = why;
-            if let Some(preset) = &preset {
-                clear_litter(repo, &assigned.assignment.worktree.path, preset, &base)?;
-            }
-            failpoint::hit("keeper.agent-ended");
-            (Some((worktree, prepared)), Ok(ended))
-        }
-        Err(error) => (None, Err(format!("{error:#}"))),
-    };
+            Err(error) => (None, Err(format!("{error:#}"))),
+        };
     let saving = ambient::instant();
     let mut outcome = PublishedAttempt {
         v: VERSION,

@@ -56,7 +56,7 @@ fn handed_in(
         return Ok((true, format!("`{path}` is not there")));
     };
     let Some(name) = &wanted.schema else { return Ok((false, String::new())) };
-    let pinned = assigned.assignment.worktree.overlay.iter().find(|(path, _)| path == name);
+    let pinned = assigned.assignment.worktree.provided.iter().find(|(path, _)| path == name);
     let (_, source) =
         pinned.with_context(|| format!("the job has not pinned its schema: {name}"))?;
     let text = std::fs::read_to_string(source)

@@ -39,33 +39,8 @@ pub(super) fn keep(
         fault: None,
         checks: Vec::with_capacity(work.checks.len()),
     };
-    // Built-in checks read trees and need no worktree.
-    let needs_worktree = work.checks.iter().any(|step| step.built_in.is_none());
-    let ready = needs_worktree.then(|| prepare(repo, dir, assigned, stop)).transpose();
-    match ready {
-        Err(error) => outcome.fault = Some(format!("{error:#}")),
-        Ok(worktree) => {
-            for (number, step) in work.checks.iter().enumerate() {
-                failpoint::hit("keeper.before-check");
-                let result = match &step.built_in {
-                    Some(built_in) => {
-                        built_in::check(repo, assigned, &work.tree, step, built_in).map(Ok)
-                    }
-                    None => check(dir, assigned, number, step, stop),
-                };
-                match result {
-                    Ok(Ok(result)) => outcome.checks.push(result),
-                    Ok(Err(fault)) => outcome.fault = Some(fault),
-                    Err(error) => outcome.fault = Some(format!("`{}`: {error:#}", step.name)),
-                }
-                if outcome.fault.is_some() {
-                    break;
-                }
-            }
-            if let (Some(worktree), None) = (worktree, &outcome.fault) {
-                outcome.fault = changed(repo, &worktree, assigned);
-            }
-        }
+    if let Err(fault) = run_steps(repo, dir, assigned, work, stop, &mut outcome.checks) {
+        outcome.fault = Some(fault);
     }
     failpoint::hit("keeper.before-outcome");
     outcome.write(dir)?;
@@ -73,24 +48,59 @@ pub(super) fn keep(
     Ok(true)
 }
 
-/// Returns a reason if the checks changed files of the tree: the results then do not hold for the
-/// tree.
-fn changed(repo: &Repo, worktree: &repo::Worktree, assigned: &AssignedWork) -> Option<String> {
-    let laid_over: Vec<String> =
-        assigned.assignment.worktree.overlay.iter().map(|(path, _)| path.clone()).collect();
-    match repo::modified_files(repo, worktree, &laid_over) {
-        Err(error) => Some(format!("the worktree cannot be read after the checks: {error:#}")),
-        Ok(altered) => altered.first().map(|first| {
-            format!(
-                "the checks changed `{first}`{}, so their results do not hold for the commit; a check must not change \
-                 tracked files",
-                match altered.len() {
-                    1 => String::new(),
-                    n => format!(" and {} more", n - 1),
-                }
-            )
-        }),
+/// Runs the checks in order, each on the commit that it asks for. Returns the first infrastructure
+/// fault as an error.
+fn run_steps(
+    repo: &Repo,
+    dir: &Path,
+    assigned: &AssignedWork,
+    work: &ChecksWork,
+    stop: &StopFlag,
+    outcomes: &mut Vec<CheckOutcome>,
+) -> std::result::Result<(), String> {
+    let candidate = assigned.assignment.worktree.commit.as_str();
+    let mut shown: Option<(repo::Worktree, &str)> = None;
+    for (number, step) in work.checks.iter().enumerate() {
+        let put_back = step.put_back.as_ref().map(|rules| rules.commit.as_str());
+        // Built-in checks read trees and need no worktree.
+        let commit = put_back.unwrap_or(candidate);
+        if step.built_in.is_none() && shown.as_ref().is_none_or(|(_, at)| *at != commit) {
+            if let Some((worktree, _)) = &shown {
+                ensure_unchanged(repo, worktree)?;
+            }
+            let worktree = prepare(repo, dir, assigned, commit, stop);
+            shown = Some((worktree.map_err(|error| format!("{error:#}"))?, commit));
+        }
+        failpoint::hit("keeper.before-check");
+        let result = match &step.built_in {
+            Some(built_in) => {
+                let tree = put_back.unwrap_or(&work.tree);
+                built_in::check(repo, assigned, tree, step, built_in).map(Ok)
+            }
+            None => check(dir, assigned, number, step, stop),
+        };
+        outcomes.push(result.map_err(|error| format!("`{}`: {error:#}", step.name))??);
     }
+    match &shown {
+        Some((worktree, _)) => ensure_unchanged(repo, worktree),
+        None => Ok(()),
+    }
+}
+
+/// Returns a reason as an error if the checks changed files of the tree: the results then do not
+/// hold for the tree.
+fn ensure_unchanged(repo: &Repo, worktree: &repo::Worktree) -> std::result::Result<(), String> {
+    let altered = repo::modified_files(repo, worktree)
+        .map_err(|error| format!("the worktree cannot be read after the checks: {error:#}"))?;
+    let Some(first) = altered.first() else { return Ok(()) };
+    Err(format!(
+        "the checks changed `{first}`{}, so their results do not hold for the commit; a check must not change \
+         tracked files",
+        match altered.len() {
+            1 => String::new(),
+            n => format!(" and {} more", n - 1),
+        }
+    ))
 }
 
 /// Runs one check. The inner error is the reason why the check could not run.
@@ -198,8 +208,8 @@ pub(super) fn known_outcome(step: &CheckStep, key: &str) -> Option<CheckOutcome>
     })
 }
 
-/// Returns the part of a verdict's key that does not depend on the tree: arguments, pinned files,
-/// system, and output of the `version` command.
+/// Returns the part of a verdict's key that does not depend on the tree: arguments, provided files,
+/// rule files that were put back, system, and output of the `version` command.
 pub(crate) fn verdict_key(step: &CheckStep, version: &str) -> String {
     let system = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
     let parts = serde_json::json!([step.key_argv, step.salt, system, version]);

@@ -42,7 +42,7 @@ pub(super) fn keep(
         files: None,
     };
     let mut clean = true;
-    match prepare(repo, dir, assigned, stop) {
+    match prepare(repo, dir, assigned, &assigned.assignment.worktree.commit, stop) {
         Err(_) if stop.is_raised() => {}
         Err(error) => outcome.termination = WireTermination::NotStarted(format!("{error:#}")),
         Ok(worktree) => {

@@ -1,7 +1,8 @@
 //! Preparation of a worktree: creates a missing worktree, resets it to a commit, runs the setup
-//! commands once, and copies the pinned files over.
+//! commands once, and adds the files that the job provides.
 
 use std::ffi::OsStr;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::Duration;
@@ -58,15 +59,16 @@ pub(super) fn redactor(assigned: &AssignedWork) -> Result<Redactor> {
         .context("the values of the variables in `[agent] env` cannot be redacted")
 }
 
-/// Prepares the worktree of an assignment.
+/// Prepares the worktree of an assignment at a commit.
 pub(super) fn prepare(
     repo: &Repo,
     dir: &Path,
     assigned: &AssignedWork,
+    commit: &str,
     stop: &StopFlag,
 ) -> Result<Worktree> {
     let spec = &assigned.assignment.worktree;
-    let commit = Oid::parse(&spec.commit)?;
+    let commit = Oid::parse(commit)?;
     let head = spec.branch.clone().map_or(Head::Detached, Head::Branch);
     let worktree = open_or_create(repo, spec, &commit)?;
     failpoint::hit("keeper.worktree-created");
@@ -77,28 +79,40 @@ pub(super) fn prepare(
     if set_up(dir, assigned, stop)? {
         worktree.reset_to(repo, &commit, &head, &spec.keep)?;
     }
-    for (path, source) in &spec.overlay {
-        let to = spec.path.join(path);
-        let bytes = std::fs::read(source)
-            .with_context(|| format!("the pinned file {} is gone", source.display()))?;
-        if std::fs::read(&to).is_ok_and(|old| old == bytes) {
-            continue;
+    for (path, source) in &spec.provided {
+        // A file of the commit is judged, whatever the job has at its path.
+        if !repo.has_entry(&commit, path)? {
+            provide(&spec.path, path, source)
+                .with_context(|| format!("cannot provide the job's file `{path}`"))?;
         }
-        replace_with_pinned(&to, source)
-            .with_context(|| format!("cannot put the pinned `{path}` in place"))?;
     }
     Ok(worktree)
 }
 
-fn replace_with_pinned(to: &Path, source: &Path) -> Result<()> {
-    if let Some(parent) = to.parent() {
-        std::fs::create_dir_all(parent)?;
+/// Copies a file to a path of a worktree. Follows no symbolic link: a candidate chooses where its
+/// links lead, and what lies there is the user's.
+fn provide(root: &Path, path: &str, source: &Path) -> Result<()> {
+    let mut to = root.to_path_buf();
+    let (folders, name) = path.rsplit_once('/').unwrap_or(("", path));
+    for folder in folders.split('/').filter(|folder| !folder.is_empty()) {
+        to.push(folder);
+        match to.symlink_metadata() {
+            Ok(found) if found.is_dir() => {}
+            Ok(_) => bail!("{} is not a folder", to.display()),
+            Err(error) if error.kind() == ErrorKind::NotFound => std::fs::create_dir(&to)?,
+            Err(error) => return Err(error.into()),
+        }
     }
-    // The old file is removed first: an attempt may have left a link to another place.
+    to.push(name);
     if to.symlink_metadata().is_ok() {
-        std::fs::remove_file(to)?;
+        std::fs::remove_file(&to)?;
     }
-    std::fs::copy(source, to)?;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(&to)?;
+    let mut source = std::fs::File::open(source)
+        .with_context(|| format!("the pinned file {} is gone", source.display()))?;
+    std::io::copy(&mut source, &mut file)?;
+    // Many of the files are scripts.
+    file.set_permissions(source.metadata()?.permissions())?;
     Ok(())
 }
 
@@ -168,4 +182,44 @@ fn set_up(dir: &Path, assigned: &AssignedWork, stop: &StopFlag) -> Result<bool> 
     process::write_atomic(&mark, text.as_bytes())?;
     std::fs::create_dir_all(dir.join(files::TMP))?;
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::provide;
+
+    #[test]
+    fn provided_file_never_goes_through_a_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |path: &str| dir.path().join(path);
+        for folder in ["work", "mine", "work/real"] {
+            std::fs::create_dir(at(folder)).unwrap();
+        }
+        std::fs::write(at("source"), "from the job").unwrap();
+        std::fs::write(at("mine/x.sh"), "precious").unwrap();
+        symlink(at("mine"), at("work/tools")).unwrap();
+        symlink(at("mine/x.sh"), at("work/real/x.sh")).unwrap();
+        // A folder that is a link.
+        let error = provide(&at("work"), "tools/x.sh", &at("source")).unwrap_err();
+        assert!(error.to_string().ends_with("work/tools is not a folder"), "{error:#}");
+        assert!(provide(&at("work"), "tools/sub/x.sh", &at("source")).is_err());
+        // The file itself is a link.
+        provide(&at("work"), "real/x.sh", &at("source")).unwrap();
+        assert!(!at("work/real/x.sh").is_symlink());
+        assert_eq!(std::fs::read_to_string(at("work/real/x.sh")).unwrap(), "from the job");
+        assert_eq!(std::fs::read_to_string(at("mine/x.sh")).unwrap(), "precious");
+        assert!(!at("mine/sub").exists());
+    }
+
+    #[test]
+    fn provided_file_keeps_its_mode_and_gets_its_folders() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = dir.path().join("source");
+        crate::process::write_executable(&source, b"#!/bin/sh\n").unwrap();
+        provide(dir.path(), "a/b/x.sh", &source).unwrap();
+        let made = dir.path().join("a/b/x.sh").metadata().unwrap();
+        assert_eq!(made.permissions().mode() & 0o111, 0o111);
+    }
 }

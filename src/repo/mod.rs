@@ -65,7 +65,8 @@ pub(crate) use handle::RepoHandle;
 pub(crate) use heads::{Checkout, checkouts};
 pub(crate) use merge::{ChangedPaths, apply_change, merge_bases, simple_change};
 pub(crate) use objects::{
-    Graft, commit_as, commit_info, edit_tree, edit_tree_entries, hash_files, read_blob, sha1_hex,
+    Graft, commit_as, commit_info, edit_tree, edit_tree_entries, hash_files, read_blob,
+    restore_paths, sha1_hex,
 };
 pub use objects::{commit, write_blob, write_tree};
 pub(crate) use snapshot::{modified_files, snapshot};
@@ -245,6 +246,19 @@ impl Repo {
         match tree::entry_at(&local, root, path.as_bytes())? {
             Some(entry) if entry.mode.is_blob() => {
                 Ok(Some(local.find_blob(entry.id).with_context(|| at(path))?.take_data()))
+            }
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    /// Returns the text of the symbolic link at a path of a tree, or `None` if there is no link.
+    pub fn read_link_at(&self, tree: &Oid, path: &str) -> Result<Option<String>> {
+        let local = self.local();
+        let root = tree::peel_to_tree(&local, object_id(tree)?)?;
+        match tree::entry_at(&local, root, path.as_bytes())? {
+            Some(entry) if entry.mode.is_link() => {
+                let text = local.find_blob(entry.id).with_context(|| at(path))?.take_data();
+                Ok(String::from_utf8(text).ok())
             }
             Some(_) | None => Ok(None),
         }

@@ -156,6 +156,29 @@ pub(crate) fn edit_tree_entries(repo: &Repo, base_tree: &Oid, grafts: &[Graft]) 
     Ok(oid(tree::apply(&local, object_id(base_tree)?, &edits)?))
 }
 
+/// Writes a tree that is `tree` with the paths that differ from `from` and for which `selects`
+/// returns true as in `from`. Returns the tree and these paths.
+pub(crate) fn restore_paths(
+    repo: &Repo,
+    tree: &Oid,
+    from: &Oid,
+    selects: &dyn Fn(&str) -> bool,
+) -> Result<(Oid, Vec<String>)> {
+    let local = repo.local();
+    let tree = tree::peel_to_tree(&local, object_id(tree)?)?;
+    let from = tree::peel_to_tree(&local, object_id(from)?)?;
+    let (mut edits, mut paths): (Vec<tree::TreeEdit>, _) = (Vec::new(), Vec::new());
+    for difference in tree::differences(&local, from, tree)? {
+        let path = difference.path.to_string();
+        if selects(&path) {
+            let entry = difference.before.map(|entry| (entry.mode.kind(), entry.id));
+            edits.push((difference.path, entry));
+            paths.push(path);
+        }
+    }
+    Ok((oid(tree::apply(&local, tree, &edits)?), paths))
+}
+
 /// Returns the id of the empty tree.
 pub(super) fn empty_tree(local: &gix::Repository) -> ObjectId {
     ObjectId::empty_tree(local.object_hash())

@@ -102,13 +102,9 @@ pub(crate) fn snapshot(
     })
 }
 
-/// Returns the tracked files of a worktree that were changed or removed since the checkout. Files
-/// in `except` were replaced on purpose and do not count. Nothing is written.
-pub(crate) fn modified_files(
-    repo: &Repo,
-    worktree: &Worktree,
-    except: &[String],
-) -> Result<Vec<String>> {
+/// Returns the tracked files of a worktree that were changed or removed since the checkout. Nothing
+/// is written.
+pub(crate) fn modified_files(repo: &Repo, worktree: &Worktree) -> Result<Vec<String>> {
     let mut local = repo.own_local();
     local.objects.enable_object_memory();
     local.set_workdir(worktree.path.clone()).with_context(|| super::at(worktree.path.display()))?;
@@ -127,7 +123,6 @@ pub(crate) fn modified_files(
         }
     }
     let mut modified_files: Vec<String> = modified_files.iter().map(ToString::to_string).collect();
-    modified_files.retain(|path| !except.contains(path));
     modified_files.sort();
     Ok(modified_files)
 }

@@ -2,6 +2,7 @@
 //! the scope.
 
 pub(crate) mod evaluation;
+pub(crate) mod rules;
 pub(crate) mod scope;
 
 use anyhow::Result;
@@ -20,6 +21,9 @@ use crate::wire::keeper::{
 };
 use crate::wire::notes::VerdictNote;
 use crate::wire::{VERSION, decode};
+
+/// The salt of checks for which no file is provided.
+pub(crate) const NO_FILES: &str = "";
 
 /// The tree to verify.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +99,7 @@ pub fn steps(job: &Job, stage: CheckStage, subject: &CheckSubject, salt: &str) -
             salt: salt.to_owned(),
             known: Vec::new(),
             built_in,
+            put_back: None,
         }
     };
     job.checks.iter().filter(wanted).map(step).collect()
@@ -249,11 +254,16 @@ pub(crate) fn verdict(outcome: &ChecksOutcome, steps: &[CheckStep], attempt: u32
 /// Returns the text of a finding: the command line of the check, as a person would type it, and the
 /// output. A built-in check has no command line.
 fn finding_text(step: &CheckStep, output: &str) -> String {
-    if step.built_in.is_some() {
-        return output.to_owned();
+    let text = if step.built_in.is_some() {
+        output.to_owned()
+    } else {
+        let words: Vec<_> = step.key_argv.iter().map(|word| shell_quote(word)).collect();
+        format!("`{}`: {output}", words.join(" "))
+    };
+    match &step.put_back {
+        Some(rules) => format!("with {} as on the target: {text}", rules.describe()),
+        None => text,
     }
-    let words: Vec<_> = step.key_argv.iter().map(|word| shell_quote(word)).collect();
-    format!("`{}`: {output}", words.join(" "))
 }
 
 /// Returns the note lines of the results that were not recorded before.

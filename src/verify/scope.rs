@@ -3,6 +3,7 @@
 
 use anyhow::Result;
 
+use super::rules::RuleFiles;
 use crate::domain::id::Oid;
 use crate::domain::verdict::Finding;
 use crate::job::{ScopeSection, format_size};
@@ -19,43 +20,64 @@ pub(crate) fn missing_output(path: &str, attempt: u32) -> Finding {
     Finding { attempt, check: "agent".into(), text }
 }
 
-/// Returns the findings about the change from `base` to `tree`.
-pub(crate) fn violations(
-    repo: &Repo,
-    scope: &ScopeSection,
-    task_files: &[String],
-    (base, tree): (&Oid, &Oid),
-    attempt: u32,
-) -> Result<Vec<Finding>> {
-    let changed = repo::changed_contents(repo, base, tree)?;
-    let paths = changed.iter().map(|(path, _)| path.as_str());
-    let found = [
-        out_of_scope(scope, task_files, paths).map(|text| ("scope", text)),
-        submodules(&changed).map(|text| ("scope", text)),
-        large_files(scope.max_file_size, &changed).map(|text| ("scope", text)),
-        conflict_markers(repo, base, tree)?.map(|text| ("merge", text)),
-    ];
-    let finding = |(check, text): (&str, String)| Finding { attempt, check: check.into(), text };
-    Ok(found.into_iter().flatten().map(finding).collect())
+/// The scope of one task.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TaskScope<'a> {
+    /// The section of the job.
+    pub section: &'a ScopeSection,
+    /// The rule files, of which the task may change those that the section names.
+    pub rules: &'a RuleFiles,
+    /// The task's files.
+    pub task_files: &'a [String],
 }
 
-fn out_of_scope<'a>(
-    scope: &ScopeSection,
-    task_files: &[String],
-    changed: impl Iterator<Item = &'a str>,
-) -> Option<String> {
-    let outside: Vec<_> = changed.filter(|path| !scope.allows(task_files, path)).collect();
-    let line = |path: &&str| {
-        let why = if scope.read_only.matches(path) { " (read-only)" } else { "" };
-        format!("`{path}`{why}")
-    };
-    let count = outside.len();
-    let paths = listed(&outside.iter().map(line).collect::<Vec<_>>());
-    (count > 0).then(|| {
-        format!(
-            "{count} of the changed paths may not be changed by this task:\n{paths}Leave them exactly as they are."
-        )
-    })
+impl TaskScope<'_> {
+    /// Returns the findings about the change from `base` to `tree`.
+    pub(crate) fn violations(
+        &self,
+        repo: &Repo,
+        (base, tree): (&Oid, &Oid),
+        attempt: u32,
+    ) -> Result<Vec<Finding>> {
+        let changed = repo::changed_contents(repo, base, tree)?;
+        let paths = changed.iter().map(|(path, _)| path.as_str());
+        let found = [
+            self.out_of_scope(paths).map(|text| ("scope", text)),
+            submodules(&changed).map(|text| ("scope", text)),
+            large_files(self.section.max_file_size, &changed).map(|text| ("scope", text)),
+            conflict_markers(repo, base, tree)?.map(|text| ("merge", text)),
+        ];
+        let finding =
+            |(check, text): (&str, String)| Finding { attempt, check: check.into(), text };
+        Ok(found.into_iter().flatten().map(finding).collect())
+    }
+
+    /// Returns true if the path is a rule file that the section does not name without a wildcard.
+    fn is_closed_rule_file(&self, path: &str) -> bool {
+        self.rules.has(path) && !self.section.names(path)
+    }
+
+    fn out_of_scope<'a>(&self, changed: impl Iterator<Item = &'a str>) -> Option<String> {
+        let is_outside = |path: &&str| {
+            !self.section.allows(self.task_files, path) || self.is_closed_rule_file(path)
+        };
+        let outside: Vec<_> = changed.filter(is_outside).collect();
+        let line = |path: &&str| {
+            let why = match (self.section.read_only.matches(path), self.is_closed_rule_file(path)) {
+                (true, _) => " (read-only)",
+                (false, true) => " (a rule file: it decides whether this work is accepted)",
+                (false, false) => "",
+            };
+            format!("`{path}`{why}")
+        };
+        let count = outside.len();
+        let paths = listed(&outside.iter().map(line).collect::<Vec<_>>());
+        (count > 0).then(|| {
+            format!(
+                "{count} of the changed paths may not be changed by this task:\n{paths}Leave them exactly as they are."
+            )
+        })
+    }
 }
 
 fn submodules(changed: &[(String, PathContent)]) -> Option<String> {
@@ -109,4 +131,52 @@ fn listed(lines: &[String]) -> String {
         text.push_str(&format!("- … and {} more\n", lines.len() - LISTED));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::TaskScope;
+    use crate::job;
+    use crate::verify::rules::RuleFiles;
+
+    /// Returns the text of the finding about a task with the file `src/a.js` that changes `path`.
+    fn finding(scope: &str, path: &str) -> Option<String> {
+        let text = format!(
+            "[job]\ngoal = \"g\"\n[agent]\ncommand = [\"a\"]\n[scope]\n{scope}\n\
+             [[check]]\nname = \"c\"\nrun = [\"ci/check.sh\", \"src/a.js\"]\n"
+        );
+        let job = job::parse(&text, "harness.toml").unwrap();
+        let rules = RuleFiles::of(&job, "harness.toml");
+        let files = ["src/a.js".to_owned()];
+        let scope = TaskScope { section: &job.scope, rules: &rules, task_files: &files };
+        scope.out_of_scope([path].into_iter())
+    }
+
+    #[test]
+    fn rule_file_is_in_scope_only_if_named_without_a_wildcard() {
+        let table = [
+            ("", "ci/check.sh", true),
+            ("write = [\"**\"]", "ci/check.sh", true),
+            ("write = [\"**\"]", "harness.toml", true),
+            ("write = [\"**\"]\nprotect = [\"docs\"]", "docs/a", true),
+            ("write = [\"ci\"]", "ci/check.sh", true),
+            ("always = [\"ci/check.s?\"]", "ci/check.sh", true),
+            ("write = [\"**\"]", "ci", true),
+            ("write = [\"ci/check.sh\"]", "ci/check.sh", false),
+            ("always = [\"./ci/check.sh\"]", "ci/check.sh", false),
+            ("write = [\"ci/check.sh\"]\nread-only = [\"ci\"]", "ci/check.sh", true),
+            ("", "src/a.js", false),
+            ("protect = [\"src\"]", "src/a.js", true),
+            ("write = [\"**\"]", "ci/other.sh", false),
+        ];
+        for (scope, path, outside) in table {
+            assert_eq!(finding(scope, path).is_some(), outside, "{scope}: {path}");
+        }
+    }
+
+    #[test]
+    fn scope_finding_says_why_a_rule_file_must_stay() {
+        let text = finding("write = [\"**\"]", "ci/check.sh").unwrap();
+        assert!(text.contains("- `ci/check.sh` (a rule file: "), "{text}");
+    }
 }

@@ -74,8 +74,9 @@ pub(crate) struct WorktreeSpec {
     pub setup: Vec<Vec<String>>,
     /// The ignored paths that a reset keeps from task to task.
     pub keep: Vec<String>,
-    /// The job's pinned files, which replace the commit's own: path and source file.
-    pub overlay: Vec<(String, PathBuf)>,
+    /// The files that the job provides, for commits without them: path and source file.
+    #[serde(rename = "overlay")]
+    pub provided: Vec<(String, PathBuf)>,
 }
 
 /// The kinds of work.
@@ -184,13 +185,37 @@ pub struct CheckStep {
     pub timeout_ms: u64,
     /// The arguments as they enter the verdict's key: without the path of the worktree.
     pub key_argv: Vec<String>,
-    /// The hash of the job's pinned files, as part of the verdict's key.
+    /// The part of the verdict's key for what the tree does not hold: a hash of the files that the
+    /// job provides, and the tree with the rule files that were put back. Empty for neither.
     pub salt: String,
     /// The verdicts on this tree that are recorded and trusted. Empty if the check must run.
     pub known: Vec<KnownVerdict>,
     /// The built-in check that replaces the program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub built_in: Option<BuiltIn>,
+    /// The rule files that are put back before the check runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub put_back: Option<RulesPutBack>,
+}
+
+/// Rule files that a check sees as they are on the target, not as the candidate leaves them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RulesPutBack {
+    /// A commit that has the verified tree with these files put back.
+    pub commit: String,
+    /// The files.
+    pub files: Vec<String>,
+}
+
+impl RulesPutBack {
+    /// Returns the files for people: the first, and the number of the others.
+    pub(crate) fn describe(&self) -> String {
+        let first = self.files.first().map_or("", String::as_str);
+        match self.files.len() {
+            0 | 1 => format!("`{first}`"),
+            n => format!("`{first}` and {} more", n - 1),
+        }
+    }
 }
 
 /// A built-in check.

@@ -30,6 +30,7 @@ mod readme;
 mod replan;
 mod requests;
 mod reviews;
+mod rule_files;
 mod sandbox;
 mod scenarios;
 mod screens;

@@ -367,19 +367,20 @@ fn start_works_in_a_subfolder_of_a_linked_worktree() {
     Claim::all(&sandbox).holds();
 }
 
-/// Files that a check names are pinned, so that no task passes by changing them. The files of the
-/// task itself are not pinned.
+/// A script beside the job is provided, although no commit has it, and no task may bring its own.
 #[test]
-fn check_sees_the_changed_task_file_and_the_pinned_script() {
+fn check_sees_the_changed_task_file_and_the_provided_script() {
     let job = TestJob::bare(&["a.txt"])
         .check("good", &["grep", "-q", "good", "./a.txt"], "when = [\"task\"]")
         .check("rule", &["sh", "rule.sh"], "")
         .set("scope", "write = [\"*\"]")
-        .set("retry", "feedback = 1");
+        .set("retry", "feedback = 2");
     let sandbox = Sandbox::new(job);
     sandbox.write("rule.sh", "! grep -q BAD a.txt");
     sandbox.script("a_dot_txt.1", "echo good BAD >a.txt; echo true >rule.sh");
-    sandbox.script("a_dot_txt.2", "expect_feedback '`sh rule.sh`: exit 1'; echo good >a.txt");
+    let scope = "expect_feedback '`rule.sh` (a rule file'; echo good BAD >a.txt";
+    sandbox.script("a_dot_txt.2", scope);
+    sandbox.script("a_dot_txt.3", "expect_feedback '`sh rule.sh`: exit 1'; echo good >a.txt");
     sandbox.run(&["start"]).exits(0);
     assert_eq!(sandbox.landed("a.txt"), "good");
 }

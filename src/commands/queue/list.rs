@@ -1,6 +1,8 @@
 //! `queue list`: the branches and tasks that wait, the verifications under way, and the outcomes of
 //! branches that no longer wait.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 
 use super::summary::{BranchRow, BranchState, QueueSummary};
@@ -49,6 +51,8 @@ struct Listing {
     summary: QueueSummary,
     /// True if branches need an approval.
     review: bool,
+    /// The branches that need an approval because they change rule files.
+    changes_rules: BTreeSet<String>,
     /// The longest train.
     batch: usize,
     /// Verifications under way.
@@ -69,7 +73,16 @@ impl Listing {
             false => status::of_keepers(&context, &|entry| summary.is_task(entry)),
         };
         let tasks = tasks::waiting(store, target, &verifying)?;
+        let mut changes_rules = BTreeSet::new();
+        if let Some(rules) = rules.as_ref().filter(|rules| rules.reviews_rules()) {
+            for (entry, row) in summary.branches.iter().filter(|(_, row)| row.is_waiting()) {
+                if !context.changed_rule_files(rules, &tip, &row.commit)?.is_empty() {
+                    changes_rules.insert(entry.clone());
+                }
+            }
+        }
         Ok(Self {
+            changes_rules,
             target: target.to_owned(),
             short: context.short().to_owned(),
             review: rules.as_ref().is_some_and(|rules| rules.job.queue.review),
@@ -98,7 +111,10 @@ impl Listing {
             BranchState::Ejected(Ejection::ChangesRequested { .. }) => "sent back",
             BranchState::Ejected(Ejection::Blocked { .. }) => "blocked",
             BranchState::Removed(_) => "removed",
-            BranchState::Waiting if self.review && row.approved.as_ref() != Some(&row.commit) => {
+            BranchState::Waiting
+                if (self.review || self.changes_rules.contains(entry))
+                    && row.approved.as_ref() != Some(&row.commit) =>
+            {
                 "reviewing"
             }
             BranchState::Waiting if self.is_verifying(entry) => "verifying",

@@ -184,6 +184,18 @@ fn add_branches(store: &Store, target: &str, add: &cli::QueueAddArgs, ui: &Ui) -
     if rules.job.queue.review && !events.is_empty() {
         ui.status("each branch needs an approval: `git harness queue approve BRANCH`");
     }
+    if rules.reviews_rules() {
+        for event in &events {
+            let QueueEvent::Added { candidate, .. } = event else { continue };
+            let changed = context.changed_rule_files(&rules, &tip, &candidate.commit)?;
+            if let Some(file) = changed.first() {
+                let entry = &candidate.entry;
+                ui.status(&format!(
+                    "{entry}: changes the rule file `{file}` and needs an approval: `git harness queue approve {entry}`"
+                ));
+            }
+        }
+    }
     if !events.is_empty() && !summary.running {
         ui.status("hint: `git harness queue run` verifies and lands them");
     }

@@ -3,6 +3,9 @@
 //!
 //! The target's checks apply to branches, and to tasks of a run that did not create the target.
 //! If a run and the target have the same check, it runs once.
+//!
+//! A tree that changes rule files is verified twice in one verification: as it is, with the checks
+//! of its own `harness.toml`, and with the rule files as on the tip. Both must pass.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
@@ -16,9 +19,11 @@ use crate::domain::id::{Oid, RunId, TaskId};
 use crate::domain::queue::EntryId;
 use crate::domain::verdict::CheckResult;
 use crate::engine::{Context, target_checks};
-use crate::job::{BaseCheck, Job};
-use crate::verify::{self, CheckStage, CheckSubject};
-use crate::wire::keeper::CheckStep;
+use crate::job::{self, BaseCheck, Job};
+use crate::repo;
+use crate::verify::rules::RuleFiles;
+use crate::verify::{self, CheckStage, CheckSubject, NO_FILES};
+use crate::wire::keeper::{CheckStep, RulesPutBack};
 
 /// An entry with the run of its task.
 #[derive(Debug, Clone)]
@@ -35,17 +40,92 @@ impl RuledEntry {
     }
 
     /// Returns true if the target's own checks apply. A run that created its target owns it.
-    fn needs_target_checks(&self) -> bool {
+    pub(super) fn needs_target_checks(&self) -> bool {
         self.run().is_none_or(|run| !run.manifest.target_created)
+    }
+}
+
+/// The job of steps.
+#[derive(Debug, Clone)]
+enum GroupJob {
+    /// The pinned job of a run.
+    Run(Arc<Context>),
+    /// The `harness.toml` of the target, or of the verified tree.
+    Target(Arc<Job>),
+}
+
+impl GroupJob {
+    fn run(&self) -> Option<&Arc<Context>> {
+        match self {
+            Self::Run(run) => Some(run),
+            Self::Target(_) => None,
+        }
+    }
+
+    fn job(&self) -> &Job {
+        match self {
+            Self::Run(run) => &run.job,
+            Self::Target(job) => job,
+        }
     }
 }
 
 /// The steps of one job.
 #[derive(Debug)]
 struct StepGroup {
-    /// The run of the job. `None` for the target.
-    run: Option<Arc<Context>>,
+    job: GroupJob,
     steps: Vec<CheckStep>,
+}
+
+/// The rule files that a tree changes.
+#[derive(Debug)]
+pub(super) struct RulesChange {
+    /// The tree with the rule files as on the tip.
+    tree: Oid,
+    put_back: RulesPutBack,
+    /// The `harness.toml` of the verified tree, if that file is among the changed files.
+    job: Option<Arc<Job>>,
+}
+
+impl RulesChange {
+    /// Returns the rule files that the tree of a verification changes, or `None` if it changes none.
+    pub(super) fn find(
+        context: &QueueContext,
+        verification: &TrainVerification,
+        entries: &[RuledEntry],
+        rules: Option<&Arc<TargetRules>>,
+    ) -> Result<Option<Self>> {
+        let (repo, commit) = (context.store.repo(), &verification.commit);
+        let tip = repo.tree_of(&verification.tip)?;
+        let files = rule_files(entries, rules.map(|rules| &**rules)).in_tree(repo, &tip)?;
+        let (tree, files) =
+            repo::restore_paths(repo, &verification.tree, &tip, &|path| files.has(path))?;
+        if files.is_empty() {
+            return Ok(None);
+        }
+        let changes_job = rules.is_some() && files.iter().any(|file| file == job::FILE_NAME);
+        let job = if changes_job { context.job_in(&verification.tree)? } else { None };
+        // The same commit each time: the assignment may be given a second time.
+        let time = repo::commit_info(repo, commit)?.time;
+        let (parents, who) = ([commit.clone()], &context.identity);
+        let message = "Rule files as on the target\n";
+        let commit = repo::commit(repo, &tree, &parents, message, who, time)?;
+        let put_back = RulesPutBack { commit: commit.to_string(), files };
+        Ok(Some(Self { tree, put_back, job: job.map(|(job, _)| Arc::new(job)) }))
+    }
+}
+
+/// Returns the rule files of the runs of entries and of the target.
+pub(super) fn rule_files(entries: &[RuledEntry], rules: Option<&TargetRules>) -> RuleFiles {
+    let mut files = rules.map(TargetRules::rule_files).unwrap_or_default();
+    let mut runs: Vec<&Arc<Context>> = Vec::new();
+    for run in entries.iter().filter_map(RuledEntry::run) {
+        if !runs.iter().any(|known| known.run == run.run) {
+            files.extend(run.rule_files());
+            runs.push(run);
+        }
+    }
+    files
 }
 
 /// The checks of a train's prefix, and what their worktree needs.
@@ -59,8 +139,8 @@ pub(super) struct TrainChecks {
     pub setup: Vec<Vec<String>>,
     /// The patterns of files that the worktree keeps between verifications.
     pub keep: Vec<String>,
-    /// The files that are laid over the worktree.
-    pub overlay: Vec<(String, PathBuf)>,
+    /// The files that the runs' jobs provide.
+    pub provided: Vec<(String, PathBuf)>,
 }
 
 impl TrainChecks {
@@ -70,6 +150,7 @@ impl TrainChecks {
         entries: &[RuledEntry],
         first: Option<&RuledEntry>,
         rules: Option<&Arc<TargetRules>>,
+        change: Option<&RulesChange>,
         worktree: &str,
     ) -> Result<Self> {
         // The tip contains no entry. It must pass the checks that the first entry must pass.
@@ -82,7 +163,7 @@ impl TrainChecks {
             by_task: BTreeMap::new(),
             setup: Vec::new(),
             keep: Vec::new(),
-            overlay: Vec::new(),
+            provided: Vec::new(),
         };
         for ruled in entries {
             checks.add_task(ruled, worktree)?;
@@ -92,10 +173,18 @@ impl TrainChecks {
                 CheckSubject { run: &run.run, task: None, base: &verification.tip, worktree };
             let steps = verify::steps(&run.job, CheckStage::Landing, &subject, &run.salt);
             checks.group_of(run, steps);
-            checks.add_worktree_rules(&run.job, &run.check_overlay());
+            checks.add_worktree_rules(&run.job, &run.provided);
         }
+        let of_runs = checks.groups.len();
         if let Some(rules) = rules {
-            checks.add_target(rules, &verification.tip, worktree)?;
+            let own_job = change.and_then(|change| change.job.as_ref());
+            let job = own_job.unwrap_or(&rules.job);
+            let group = checks.target_group(job, &verification.tip, worktree)?;
+            checks.add_to_all(group);
+            checks.add_worktree_rules(job, &[]);
+        }
+        if let Some(change) = change {
+            checks.add_put_back(change, of_runs, &verification.tip, worktree)?;
         }
         Ok(checks)
     }
@@ -103,9 +192,10 @@ impl TrainChecks {
     /// Adds steps to the group of a run. Returns the positions of the steps. Equal steps are
     /// shared: a step without placeholders is the same for all tasks.
     fn group_of(&mut self, run: &Arc<Context>, steps: Vec<CheckStep>) -> Vec<(usize, usize)> {
-        let same = |group: &StepGroup| group.run.as_ref().is_some_and(|r| r.run == run.run);
+        let same = |group: &StepGroup| group.job.run().is_some_and(|r| r.run == run.run);
         let at = self.groups.iter().position(same).unwrap_or_else(|| {
-            self.groups.push(StepGroup { run: Some(Arc::clone(run)), steps: Vec::new() });
+            let job = GroupJob::Run(Arc::clone(run));
+            self.groups.push(StepGroup { job, steps: Vec::new() });
             self.groups.len() - 1
         });
         let group = &mut self.groups[at].steps;
@@ -135,40 +225,62 @@ impl TrainChecks {
         let steps = verify::steps(&run.job, CheckStage::Landing, &subject, &run.salt);
         let own = self.group_of(run, steps);
         self.by_task.insert(entry.id.clone(), own);
-        self.add_worktree_rules(&run.job, &run.check_overlay());
+        self.add_worktree_rules(&run.job, &run.provided);
         Ok(())
     }
 
-    /// Adds the target's checks, except those that a run has too.
-    fn add_target(&mut self, rules: &Arc<TargetRules>, tip: &Oid, worktree: &str) -> Result<()> {
+    /// Returns the target's checks of a job, except those that a run has too.
+    fn target_group(&self, job: &Arc<Job>, tip: &Oid, worktree: &str) -> Result<StepGroup> {
         let run = RunId::parse("queue")?;
         let subject = CheckSubject { run: &run, task: None, base: tip, worktree };
-        let mut steps = verify::steps(&rules.job, CheckStage::Landing, &subject, &rules.salt);
-        let runs = self.groups.iter().filter_map(|group| group.run.as_ref());
-        if runs.clone().next().is_some()
-            && runs.clone().all(|run| target_checks::has_same_files(run, rules))
-        {
-            let own = || self.groups.iter().flat_map(|group| &group.steps);
-            steps.retain(|step| !target_checks::has_step(own(), step));
-        }
-        let (at, count) = (self.groups.len(), steps.len());
-        self.groups.push(StepGroup { run: None, steps });
+        let mut steps = verify::steps(job, CheckStage::Landing, &subject, NO_FILES);
+        let own = || self.groups.iter().flat_map(|group| &group.steps);
+        steps.retain(|step| !target_checks::has_step(own(), step));
+        Ok(StepGroup { job: GroupJob::Target(Arc::clone(job)), steps })
+    }
+
+    /// Adds a group whose steps every task must pass.
+    fn add_to_all(&mut self, group: StepGroup) {
+        let at = self.groups.len();
         for own in self.by_task.values_mut() {
-            own.extend((0..count).map(|position| (at, position)));
+            own.extend((0..group.steps.len()).map(|position| (at, position)));
         }
-        let pinned: HashSet<String> = self.pinned_by_runs();
-        let overlay: Vec<_> =
-            rules.overlay.iter().filter(|(path, _)| !pinned.contains(path)).cloned().collect();
-        self.add_worktree_rules(&rules.job, &overlay);
+        self.groups.push(group);
+    }
+
+    /// Adds the verification of the tree with the rule files as on the tip: the steps of the first
+    /// `of_runs` groups, and the target's checks as on the tip.
+    fn add_put_back(
+        &mut self,
+        change: &RulesChange,
+        of_runs: usize,
+        tip: &Oid,
+        worktree: &str,
+    ) -> Result<()> {
+        let of_runs = self.groups.get(..of_runs).unwrap_or_default();
+        let mut groups: Vec<StepGroup> = of_runs
+            .iter()
+            .map(|group| StepGroup { job: group.job.clone(), steps: group.steps.clone() })
+            .collect();
+        if let Some(rules) = &self.rules {
+            let run = RunId::parse("queue")?;
+            let subject = CheckSubject { run: &run, task: None, base: tip, worktree };
+            let mut steps = verify::steps(&rules.job, CheckStage::Landing, &subject, NO_FILES);
+            let own = || groups.iter().flat_map(|group| &group.steps);
+            steps.retain(|step| !target_checks::has_step(own(), step));
+            groups.push(StepGroup { job: GroupJob::Target(Arc::clone(&rules.job)), steps });
+        }
+        for mut group in groups {
+            for step in &mut group.steps {
+                step.salt = format!("{} {}", step.salt, change.tree);
+                step.put_back = Some(change.put_back.clone());
+            }
+            self.add_to_all(group);
+        }
         Ok(())
     }
 
-    fn pinned_by_runs(&self) -> HashSet<String> {
-        let runs = self.groups.iter().filter_map(|group| group.run.as_ref());
-        runs.flat_map(|run| run.overlay.iter().map(|(path, _)| path.clone())).collect()
-    }
-
-    fn add_worktree_rules(&mut self, job: &Job, overlay: &[(String, PathBuf)]) {
+    fn add_worktree_rules(&mut self, job: &Job, provided: &[(String, PathBuf)]) {
         for command in &job.worktree.setup {
             if !self.setup.contains(command) {
                 self.setup.push(command.clone());
@@ -179,9 +291,9 @@ impl TrainChecks {
                 self.keep.push(pattern.clone());
             }
         }
-        for (path, copy) in overlay {
-            if !self.overlay.iter().any(|(known, _)| known == path) {
-                self.overlay.push((path.clone(), copy.clone()));
+        for (path, copy) in provided {
+            if !self.provided.iter().any(|(known, _)| known == path) {
+                self.provided.push((path.clone(), copy.clone()));
             }
         }
     }
@@ -212,10 +324,8 @@ impl TrainChecks {
         let (voucher, repeated) = (context.voucher(), verification.is_repeated());
         let tree = &verification.tree;
         for group in &mut self.groups {
-            let run = group.run.as_deref();
-            let target_job = self.rules.as_ref().map(|rules| &rules.job);
-            let Some(job) = run.map(|run| &run.job).or(target_job) else { continue };
-            let steps = &mut group.steps;
+            let StepGroup { job, steps } = group;
+            let (run, job) = (job.run(), job.job());
             verify::add_recorded_verdicts_if(&context.store, job, tree, steps, &|line, cached| {
                 if repeated && !line.pass {
                     return Ok(false);
@@ -255,35 +365,20 @@ impl TrainChecks {
     }
 }
 
-/// Returns the reason why the entries cannot be verified in one worktree: a run and the target pin
-/// different versions of a file that their checks name.
-pub(super) fn pinned_conflict(
-    context: &QueueContext,
-    entries: &[RuledEntry],
-    rules: Option<&TargetRules>,
-) -> Option<String> {
-    let rules = rules?;
-    let runs = entries.iter().filter(|entry| entry.needs_target_checks());
-    let mut runs = runs.filter_map(RuledEntry::run);
-    let path = runs.find_map(|run| target_checks::conflicting_file(run, rules))?;
-    Some(target_checks::conflict_message(&context.target, &path))
-}
-
-/// Returns the entries that can be verified together with those before them: the runs' pinned files
-/// at one path are the same.
+/// Returns the entries that can be verified together with those before them: the files that
+/// the runs' jobs provide at one path are the same.
 pub(super) fn compatible(entries: &[RuledEntry]) -> Vec<bool> {
-    let mut pinned: BTreeMap<String, PathBuf> = BTreeMap::new();
+    let mut known: BTreeMap<String, PathBuf> = BTreeMap::new();
     let mut fits = Vec::with_capacity(entries.len());
     for entry in entries {
-        let overlay = entry.run().map(|run| run.check_overlay()).unwrap_or_default();
+        let provided = entry.run().map_or(&[][..], |run| run.provided.as_slice());
         let differs = |(path, copy): &(String, PathBuf)| {
-            pinned
-                .get(path)
-                .is_some_and(|known| known != copy && !target_checks::is_same_file(known, copy))
+            let other = known.get(path);
+            other.is_some_and(|other| other != copy && !target_checks::is_same_file(other, copy))
         };
-        let fit = !overlay.iter().any(differs);
+        let fit = !provided.iter().any(differs);
         if fit {
-            pinned.extend(overlay);
+            known.extend(provided.iter().cloned());
         }
         fits.push(fit);
     }

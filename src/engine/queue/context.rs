@@ -13,12 +13,13 @@ use super::worker::live_entries;
 use crate::domain::id::Oid;
 use crate::engine::Keepers;
 use crate::error::Advice;
-use crate::job::{self, Job};
+use crate::job::{self, Job, RulesChangeMode};
 use crate::keeper::files;
 use crate::landing::Merger;
 use crate::process::{Lock, write_executable};
 use crate::repo::{self, Identity};
 use crate::store::{Store, layout};
+use crate::verify::rules::RuleFiles;
 
 /// The constant part of the work on a queue.
 #[derive(Debug)]
@@ -42,16 +43,27 @@ pub(crate) struct QueueContext {
 /// The rules of a commit of the target for whatever wants to land on it.
 #[derive(Debug, PartialEq)]
 pub(crate) struct TargetRules {
-    /// The commit's `harness.toml`. Only `[queue]`, `[[check]]` and `[worktree]` are used.
-    pub job: Job,
-    /// The files that checks and setup name, as in the commit, with their written copies.
-    pub overlay: Vec<(String, PathBuf)>,
-    /// A hash of these files.
-    pub salt: String,
+    /// The commit's `harness.toml`. Only `[queue]`, `[[check]]`, `[scope] protect` and `[worktree]`
+    /// are used.
+    pub job: Arc<Job>,
+    /// The files that the landing hooks name, as in the commit, with their written copies.
+    pub hook_files: Vec<(String, PathBuf)>,
     /// The id of the `harness.toml` blob.
     pub job_file: Oid,
     /// The folder of the check worktrees.
     pub worktrees: PathBuf,
+}
+
+impl TargetRules {
+    /// Returns true if branches that change rule files need an approval.
+    pub(crate) fn reviews_rules(&self) -> bool {
+        !self.job.queue.review && self.job.queue.rules_change == RulesChangeMode::Review
+    }
+
+    /// Returns the rule files of the target.
+    pub(crate) fn rule_files(&self) -> RuleFiles {
+        RuleFiles::of(&self.job, job::FILE_NAME)
+    }
 }
 
 impl QueueContext {
@@ -130,35 +142,53 @@ impl QueueContext {
     }
 
     fn read_rules(&self, tip: &Oid) -> Result<Option<TargetRules>> {
-        let (repo, short) = (self.store.repo(), self.short());
+        let repo = self.store.repo();
         let tree = repo.tree_of(tip)?;
+        let Some((job, job_file)) = self.job_in(&tree)? else { return Ok(None) };
+        let mut found = Vec::new();
+        for path in job::files_of_hooks(&job) {
+            let Some(bytes) = repo.read_blob_at(&tree, &path)? else { continue };
+            found.push((path, bytes));
+        }
+        let files = found.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()));
+        // One folder for each set of files: a hook that still runs must not find new files.
+        let folder = self.folder().join("pinned").join(repo::hash_files(files)?);
+        let mut hook_files = Vec::with_capacity(found.len());
+        for (path, bytes) in found {
+            let to = folder.join(&path);
+            write_executable(&to, &bytes)
+                .with_context(|| format!("cannot write {}", to.display()))?;
+            hook_files.push((path, to));
+        }
+        let worktrees = self.worktrees(&job);
+        Ok(Some(TargetRules { job: Arc::new(job), hook_files, job_file, worktrees }))
+    }
+
+    /// Returns the job of the `harness.toml` in a tree, with the id of the blob.
+    pub(super) fn job_in(&self, tree: &Oid) -> Result<Option<(Job, Oid)>> {
+        let (repo, short) = (self.store.repo(), self.short());
         let (Some(bytes), Some(job_file)) =
-            (repo.read_blob_at(&tree, job::FILE_NAME)?, repo.entry_id(&tree, job::FILE_NAME)?)
+            (repo.read_blob_at(tree, job::FILE_NAME)?, repo.entry_id(tree, job::FILE_NAME)?)
         else {
             return Ok(None);
         };
         let text = String::from_utf8(bytes)
             .with_context(|| format!("`{short}:{}` is not UTF-8", job::FILE_NAME))?;
         let job = job::parse_queue(&text, &format!("{short}:{}", job::FILE_NAME))?;
-        let mut found = Vec::new();
-        for path in job::files_of_checks(&job) {
-            let Some(bytes) = repo.read_blob_at(&tree, &path)? else { continue };
-            found.push((path, bytes));
-        }
-        let files = found.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()));
-        let salt = repo::hash_files(files)?;
-        // One folder for each set of files: a keeper that still has the old ones must not find the
-        // new.
-        let folder = self.folder().join("pinned").join(&salt);
-        let mut overlay = Vec::with_capacity(found.len());
-        for (path, bytes) in found {
-            let to = folder.join(&path);
-            write_executable(&to, &bytes)
-                .with_context(|| format!("cannot write {}", to.display()))?;
-            overlay.push((path, to));
-        }
-        let worktrees = self.worktrees(&job);
-        Ok(Some(TargetRules { job, overlay, salt, job_file, worktrees }))
+        Ok(Some((job, job_file)))
+    }
+
+    /// Returns the rule files of the target that a candidate has changed since it left the target.
+    pub(crate) fn changed_rule_files(
+        &self,
+        rules: &TargetRules,
+        tip: &Oid,
+        candidate: &Oid,
+    ) -> Result<Vec<String>> {
+        let repo = self.store.repo();
+        let base = repo::merge_bases(repo, tip, candidate)?.into_iter().next();
+        let base = base.unwrap_or_else(|| tip.clone());
+        rules.rule_files().in_tree(repo, &base)?.changed(repo, &base, candidate)
     }
 
     /// Returns the folder of the queue's check worktrees, as a job places it.

@@ -6,7 +6,7 @@ use std::sync::mpsc::Sender;
 
 use anyhow::{Context as _, Result};
 
-use super::checks::{self, TrainChecks};
+use super::checks::{self, RulesChange, TrainChecks};
 use super::context::{QueueContext, TargetRules};
 use super::host::{
     CandidateState, CommitOutcome, QueueHost, QueueReport, QueueRules, QueuedEntry, TrainBuild,
@@ -239,7 +239,7 @@ impl QueueHost for GitHost<'_> {
         };
         let settings = section.map(settings).unwrap_or_default();
         self.concurrency = settings.concurrency.max(1);
-        let digest = |rules: &Arc<TargetRules>| format!("{} {}", rules.job_file, rules.salt);
+        let digest = |rules: &Arc<TargetRules>| rules.job_file.to_string();
         Ok(QueueRules {
             settings,
             review: rules.is_some_and(|rules| rules.job.queue.review),
@@ -288,6 +288,18 @@ impl QueueHost for GitHost<'_> {
         })
     }
 
+    fn needs_review(&mut self, branch: &QueuedEntry) -> Result<bool> {
+        let Some(rules) = self.rules.as_ref().filter(|rules| rules.reviews_rules()) else {
+            return Ok(false);
+        };
+        let (context, candidate) = (&self.context, &branch.candidate);
+        // Of a candidate that the branch no longer has, the commits may be gone.
+        if context.store.read(&format!("refs/heads/{}", branch.id))?.as_ref() != Some(candidate) {
+            return Ok(true);
+        }
+        Ok(!context.changed_rule_files(rules, &context.tip()?, candidate)?.is_empty())
+    }
+
     fn build(&mut self, onto: &Oid, entries: &[QueuedEntry]) -> Result<TrainBuild> {
         self.build_train(onto, entries)
     }
@@ -323,9 +335,6 @@ impl QueueHost for GitHost<'_> {
     fn verify(&mut self, verification: &TrainVerification) -> Result<VerificationStart> {
         let entries = self.runs.all_ruled(&verification.entries)?;
         let first = verification.first.as_ref().map(|entry| self.runs.ruled(entry)).transpose()?;
-        if let Some(why) = checks::pinned_conflict(&self.context, &entries, self.rules.as_deref()) {
-            return Ok(VerificationStart::Held(why));
-        }
         if let Some(why) = self.target_fault(&verification.tip)? {
             return Ok(VerificationStart::Held(why));
         }
@@ -334,7 +343,9 @@ impl QueueHost for GitHost<'_> {
         let path = root.join(worktree.as_deref().unwrap_or("none"));
         let text = path.to_string_lossy().into_owned();
         let rules = self.rules.as_ref();
-        let mut checks = TrainChecks::new(verification, &entries, first.as_ref(), rules, &text)?;
+        let change = RulesChange::find(&self.context, verification, &entries, rules)?;
+        let (first, change) = (first.as_ref(), change.as_ref());
+        let mut checks = TrainChecks::new(verification, &entries, first, rules, change, &text)?;
         if checks.lacks_target_checks() && entries.iter().any(|entry| entry.task.is_none()) {
             let (short, file) = (self.context.short(), job::FILE_NAME);
             let what = format!("no check in `{short}:{file}` says anything of a branch");
@@ -346,7 +357,7 @@ impl QueueHost for GitHost<'_> {
             checks.add_recorded_verdicts(&self.context, verification, &self.vouched)?;
         }
         let known = verify::known_verdict(&checks.steps()).filter(|_| !must_run);
-        let trusted = of_tip && !must_run && checks::trusts_tip(first.as_ref(), &verification.tip);
+        let trusted = of_tip && !must_run && checks::trusts_tip(first, &verification.tip);
         if let Some(mut report) =
             known.filter(|report| !trusted || report.verdict == Verdict::Passed)
         {

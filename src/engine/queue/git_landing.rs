@@ -56,7 +56,7 @@ impl GitHost<'_> {
             let ruled = self.runs.ruled(&car.entry)?;
             let (argv, pinned) = match (ruled.run(), &self.rules) {
                 (Some(run), _) => (hook(&run.job.queue), run.overlay.clone()),
-                (None, Some(rules)) => (hook(&rules.job.queue), rules.overlay.clone()),
+                (None, Some(rules)) => (hook(&rules.job.queue), rules.hook_files.clone()),
                 (None, None) => (None, Vec::new()),
             };
             let Some(argv) = argv else { continue };

@@ -243,6 +243,8 @@ pub trait QueueHost {
     ) -> Result<Vec<(EntryId, Option<Oid>)>>;
     /// Returns the state of an entry's candidate.
     fn candidate_state(&mut self, entry: &QueuedEntry) -> Result<CandidateState>;
+    /// Returns true if a person must approve a branch because of what it changes.
+    fn needs_review(&mut self, branch: &QueuedEntry) -> Result<bool>;
     /// Merges entries one after the other onto a commit.
     fn build(&mut self, onto: &Oid, entries: &[QueuedEntry]) -> Result<TrainBuild>;
     /// Returns those of the waiting entries that conflict with the tip because of what landed after

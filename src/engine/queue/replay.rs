@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 
-use super::host::{QueueHost, QueueReport};
+use super::host::{QueueHost, QueueReport, QueuedEntry};
 use super::worker::{EntryOrigin, LoggedVerification, QueueWorker};
-use crate::domain::id::Timestamp;
+use crate::domain::id::{Oid, Timestamp};
 use crate::domain::queue::{Entry, EntryId, Queue, QueueInput};
 use crate::store::queue_log::QueueLogEntry;
 use crate::wire::queue::{Ejection, QueueEvent};
@@ -93,13 +93,21 @@ impl<H: QueueHost> QueueWorker<H> {
         let live = self.queue.item(&id).filter(|item| !item.status.ended());
         let since = live.map_or(since, |item| item.entry.since);
         let same = live.filter(|item| item.entry.candidate == candidate.commit);
-        let held = attempt.is_none() && same.map_or(self.branch_waits(), |item| item.entry.held);
+        let held = match (attempt, same.map(|item| item.entry.held)) {
+            (Some(_), _) => false,
+            (None, Some(held)) => held,
+            (None, None) => self.branch_waits(&id, &candidate.commit)?,
+        };
         Ok(Some(Entry { id, priority, after, since, candidate: candidate.commit, held }))
     }
 
     /// Returns true if a branch that was added waits for a person.
-    fn branch_waits(&self) -> bool {
-        self.rules.review || self.rules.branches_wait.is_some()
+    fn branch_waits(&mut self, id: &EntryId, candidate: &Oid) -> Result<bool> {
+        if self.rules.review || self.rules.branches_wait.is_some() {
+            return Ok(true);
+        }
+        let (id, candidate) = (id.clone(), candidate.clone());
+        self.host.needs_review(&QueuedEntry { id, candidate, attempt: None })
     }
 
     fn inputs(&mut self, event: QueueEvent) -> Result<Vec<QueueInput>> {
@@ -108,8 +116,9 @@ impl<H: QueueHost> QueueWorker<H> {
             QueueEvent::Replaced(replaced) => {
                 let entry = EntryId::parse(&replaced.entry)?;
                 let candidate = replaced.commit;
+                let waits = self.branch_waits(&entry, &candidate)?;
                 let input = QueueInput::Replaced { entry: entry.clone(), candidate };
-                if self.branch_waits() {
+                if waits {
                     // An approval is for one commit.
                     return Ok(vec![input, QueueInput::Held(entry)]);
                 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use super::context::{QueueContext, TargetRules};
 use crate::domain::id::{Oid, RunId};
 use crate::job::{self, Job, JobError, JobErrors};
-use crate::verify::{self, CheckStage, CheckSubject};
+use crate::verify::{self, CheckStage, CheckSubject, NO_FILES};
 
 impl TargetRules {
     /// Returns true if the `harness.toml` of two trees differs.
@@ -51,7 +51,7 @@ impl TargetRules {
     fn has_checks(&self, job: &Job, base: &Oid) -> Result<bool> {
         let run = RunId::parse("queue")?;
         let subject = CheckSubject { run: &run, task: None, base, worktree: "" };
-        Ok(!verify::steps(job, CheckStage::Landing, &subject, &self.salt).is_empty())
+        Ok(!verify::steps(job, CheckStage::Landing, &subject, NO_FILES).is_empty())
     }
 }
 

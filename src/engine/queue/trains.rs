@@ -1,16 +1,18 @@
 //! Trains of entries in git: merges in memory, and early conflicts.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use anyhow::Result;
 use rayon::prelude::*;
 
 use super::checks::{self, RuledEntry};
+use super::context::TargetRules;
 use super::git_host::{GitHost, changed_between};
 use super::host::{QueuedEntry, TrainBuild};
 use crate::domain::id::Oid;
 use crate::domain::queue::{Car, Conflict, EntryId};
-use crate::job::MergeStyle;
+use crate::job::{self, MergeStyle, RulesChangeMode};
 use crate::landing::{self, BuiltTrain, CarRequest, CarSubject, TargetHistory, TrainBuilder};
 use crate::repo;
 use crate::wire::queue::ConflictedPath;
@@ -37,8 +39,9 @@ impl GitHost<'_> {
         self.rules.as_ref().map_or(MergeStyle::Squash, |rules| rules.job.queue.merge)
     }
 
-    /// Merges entries one after the other onto a commit. Entries whose runs pin different files
-    /// cannot be verified together: the later entry waits for another train.
+    /// Merges entries one after the other onto a commit. Entries whose runs provide different files
+    /// cannot be verified together: the later entry waits for another train. So does an entry
+    /// behind one that changes rule files: those rules must land before they decide.
     pub(super) fn build_train(
         &mut self,
         onto: &Oid,
@@ -101,9 +104,12 @@ impl GitHost<'_> {
     ) -> Result<Vec<(EntryId, CarFinding)>> {
         let (repo, attributes) = (self.context.store.repo(), self.context.merger.attributes());
         let base = repo.tree_of(onto)?;
+        let of_runs = entries.iter().map(|entry| (*entry).clone()).collect::<Vec<_>>();
+        let rule_files =
+            checks::rule_files(&of_runs, self.rules.as_deref()).in_tree(repo, &base)?;
         let mut before = &base;
         let mut findings = Vec::new();
-        for car in &built.cars {
+        for (at, car) in built.cars.iter().enumerate() {
             let entry = entries.iter().find(|entry| entry.entry.id == car.entry);
             let Some(candidate) = entry.map(|entry| &entry.entry.candidate) else { continue };
             if car.tree == *before {
@@ -118,9 +124,25 @@ impl GitHost<'_> {
             } else if let Some(rules) = &self.rules
                 && let Some(reason) = rules.violation(&self.context, before, &car.tree)?
             {
-                let first = !rules.differ(&self.context, &base, before)?;
-                let finding = if first { CarFinding::Refused(reason) } else { CarFinding::Waits };
-                findings.push((car.entry.clone(), finding));
+                findings.push((car.entry.clone(), CarFinding::Refused(reason)));
+                break;
+            } else if let Some(file) = rule_files.changed(repo, before, &car.tree)?.first() {
+                let refuses = |rules: &Arc<TargetRules>| {
+                    rules.job.queue.rules_change == RulesChangeMode::Refuse
+                };
+                if entry.is_some_and(|entry| entry.needs_target_checks())
+                    && self.rules.as_ref().is_some_and(refuses)
+                {
+                    let reason = format!(
+                        "it changes the rule file `{file}`, and `rules-change` in {} is \"refuse\"",
+                        job::FILE_NAME
+                    );
+                    findings.push((car.entry.clone(), CarFinding::Refused(reason)));
+                    break;
+                }
+                let behind = built.cars.get(at + 1..).unwrap_or_default().iter();
+                findings.extend(behind.map(|car| (car.entry.clone(), CarFinding::Waits)));
+                break;
             }
             before = &car.tree;
         }

@@ -49,7 +49,7 @@ impl KeeperVerification {
                 branch: None,
                 setup: self.checks.setup.clone(),
                 keep: self.checks.keep.clone(),
-                overlay: self.checks.overlay.clone(),
+                provided: self.checks.provided.clone(),
             },
             tree: &self.verification.tree,
             steps: &steps,

@@ -194,7 +194,7 @@ fn attempt_worktree(ctx: &Context, task: &TaskId, launch: &AttemptLaunch) -> Wor
         branch: ctx.job.output.is_none().then(|| layout::branch(&ctx.run, task)),
         setup: ctx.job.worktree.setup.clone(),
         keep: ctx.job.worktree.keep.patterns().to_vec(),
-        overlay: Vec::new(),
+        provided: Vec::new(),
     }
 }
 

@@ -135,7 +135,7 @@ impl KeeperWork for PendingEvaluation<'_> {
                 branch: None,
                 setup: ctx.job.worktree.setup.clone(),
                 keep: ctx.job.worktree.keep.patterns().to_vec(),
-                overlay: Vec::new(),
+                provided: Vec::new(),
             },
             work: Work::Evaluation(Box::new(EvaluationWork {
                 task: task.to_string(),

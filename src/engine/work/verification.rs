@@ -12,6 +12,8 @@ use crate::domain::verdict::{Candidate, CheckReport, Finding, Verdict};
 use crate::engine::queue::TargetRules;
 use crate::engine::{Context, target_checks};
 use crate::process::Lock;
+use crate::verify::rules::RuleFiles;
+use crate::verify::scope::TaskScope;
 use crate::verify::{self, CheckStage, CheckSubject, scope};
 use crate::wire::keeper::{CheckStep, ChecksOutcome, WorktreeSpec};
 
@@ -78,13 +80,28 @@ pub(in crate::engine) fn scope_findings(
     let store = &ctx.store;
     let planned = ctx.task(task)?;
     let (repo, change) = (store.repo(), (&candidate.base, &candidate.tree));
-    let mut found = scope::violations(repo, &ctx.job.scope, &planned.files, change, attempt)?;
+    let rules = rule_files(ctx)?.in_tree(repo, &candidate.base)?;
+    let scope = TaskScope { section: &ctx.job.scope, rules: &rules, task_files: &planned.files };
+    let mut found = scope.violations(repo, change, attempt)?;
     if let (true, Some(output)) = (found.is_empty(), &ctx.job.output)
         && !store.repo().has_entry(&candidate.tree, &output.path)?
     {
         found.push(scope::missing_output(&output.path, attempt));
     }
     Ok(found)
+}
+
+/// Returns the rule files that decide about the run's tasks: those of its job, and those of the
+/// target unless the run owns the target.
+fn rule_files(ctx: &Context) -> Result<RuleFiles> {
+    let mut rules = ctx.rule_files();
+    if !ctx.manifest.target_created
+        // Rules that cannot be read stop the run elsewhere.
+        && let Some(of_target) = ctx.queue.find_rules(&ctx.tip()?).ok().flatten()
+    {
+        rules.extend(of_target.rule_files());
+    }
+    Ok(rules)
 }
 
 /// Returns the steps of an assignment, and the number of steps from the run's own job. The steps
@@ -241,7 +258,7 @@ fn checks_assignment<'a>(
             branch: None,
             setup: ctx.job.worktree.setup.clone(),
             keep: ctx.job.worktree.keep.patterns().to_vec(),
-            overlay: target_checks::check_overlay(ctx, assignment.rules.as_deref()),
+            provided: ctx.provided.clone(),
         },
         tree: &assignment.tree,
         steps,

@@ -15,7 +15,7 @@ use super::names::{branch_name, check_job_name};
 use super::placeholders::CommandKind;
 use super::schema::{
     BaseCheck, Check, CheckWhen, Job, JobKind, JobSection, LimitsSection, MergeStyle,
-    OutputSection, PresetsSection, QueueSection, RetrySection, ScopeSection,
+    OutputSection, PresetsSection, QueueSection, RetrySection, RulesChangeMode, ScopeSection,
 };
 use super::section::Section;
 use super::values::{SpannedText, unknown_word};
@@ -218,6 +218,7 @@ fn scope(section: &Section<'_>, output: Option<&OutputSection>) -> ScopeSection 
             always: PathGlobs::default(),
             read_only: section.globs("read-only").unwrap_or_default(),
             max_file_size,
+            protect: section.globs("protect").unwrap_or_default(),
         };
     }
     let write = section.texts("write", "[\"{task.files}\"]").map(|patterns| {
@@ -229,6 +230,7 @@ fn scope(section: &Section<'_>, output: Option<&OutputSection>) -> ScopeSection 
         always: section.globs("always").unwrap_or_default(),
         read_only: section.globs("read-only").unwrap_or_default(),
         max_file_size,
+        protect: section.globs("protect").unwrap_or_default(),
     }
 }
 
@@ -283,6 +285,15 @@ fn queue(section: &Section<'_>, kind: JobKind) -> QueueSection {
     }
     QueueSection {
         review,
+        rules_change: section.choice(
+            "rules-change",
+            &[
+                ("both", RulesChangeMode::Both),
+                ("review", RulesChangeMode::Review),
+                ("refuse", RulesChangeMode::Refuse),
+            ],
+            RulesChangeMode::Both,
+        ),
         batch: size("batch", MAX_BATCH, 64),
         ahead: size("ahead", MAX_AHEAD, 1),
         each: section.flag("each", false),

@@ -10,6 +10,7 @@ mod merges;
 mod mixed;
 mod own_faults;
 mod remotes;
+mod rule_files;
 mod rules;
 mod settings;
 mod squash;
@@ -42,6 +43,7 @@ impl QueueSandbox {
                      if [ -e flaky ] && [ ! -e \"$HOME/once\" ]; then touch \"$HOME/once\"; echo 'it happens'; exit 1; fi\n";
         let job =
             TestJob::bare(&["alpha"]).check("tests", &["sh", "check.sh"], "").set("queue", more);
+        let job = job.set("scope", "protect = [\"check.sh\"]");
         let sandbox = Sandbox::new(job);
         let queue = Self { sandbox };
         let repo = &queue.sandbox.repo;
@@ -268,7 +270,7 @@ fn branches_are_verified_with_the_job_file_of_the_target() {
     assert_eq!(
         queue.why("sly"),
         "sly: rejected: it fails alone on the target\n    \
-         check `tests`: `sh check.sh`: exit 1\n    ./f1:1:BAD"
+         check `tests`: with `check.sh` and 1 more as on the target: `sh check.sh`: exit 1\n    ./f1:1:BAD"
     );
     // Good, it lands, and what comes next is judged by what it has brought.
     queue.branch("honest", "main", &[("harness.toml", gutted)]);

@@ -142,6 +142,10 @@ impl QueueHost for SimulatedHost {
         })
     }
 
+    fn needs_review(&mut self, _branch: &QueuedEntry) -> Result<bool> {
+        Ok(false)
+    }
+
     fn build(&mut self, onto: &Oid, entries: &[QueuedEntry]) -> Result<TrainBuild> {
         self.act()?;
         let mut repository = self.repository.borrow_mut();
