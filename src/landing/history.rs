@@ -25,6 +25,16 @@ pub(crate) enum LandedWork {
     Task(RunId, TaskId),
 }
 
+/// The name of the entry in a queue.
+impl std::fmt::Display for LandedWork {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Branch(entry, _) => write!(f, "{entry}"),
+            Self::Task(run, task) => write!(f, "{run}/{task}"),
+        }
+    }
+}
+
 /// A commit of the first-parent line.
 #[derive(Debug)]
 struct LineCommit {
@@ -131,6 +141,20 @@ impl TargetHistory {
     fn is_reverted(&self, commit: &Oid) -> bool {
         let by = self.reverts.get(commit);
         by.is_some_and(|by| by.iter().any(|revert| !self.is_reverted(revert)))
+    }
+
+    /// Returns the line from a commit to a later one, both included, oldest first. Empty unless
+    /// both are on the line.
+    pub(crate) fn between(&self, from: &Oid, to: &Oid) -> Vec<Oid> {
+        let position = |commit| self.positions.get(commit).copied();
+        let (Some(from), Some(to)) = (position(from), position(to)) else { return Vec::new() };
+        let part = self.line.get(from..=to).unwrap_or_default();
+        part.iter().map(|commit| commit.id.clone()).collect()
+    }
+
+    /// Returns the work that a commit of the line landed.
+    pub(crate) fn landed_by(&self, commit: &Oid) -> Option<&LandedWork> {
+        self.line.get(*self.positions.get(commit)?)?.landed.as_ref()
     }
 
     /// Returns true if the commit is known to be on the target's first-parent line.

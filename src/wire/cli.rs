@@ -402,6 +402,17 @@ pub(crate) struct QueuedBranch<'a> {
     pub position: Option<usize>,
     pub landed_as: Option<&'a str>,
     pub why: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fails_with: Vec<FailsWith<'a>>,
+}
+
+/// An entry that fails together with another, although each passes alone.
+#[derive(Debug, Serialize)]
+pub(crate) struct FailsWith<'a> {
+    /// The other entry. `None` for a commit that no queue landed.
+    pub entry: Option<&'a str>,
+    /// The commit on the target, or the candidate of a rejected entry.
+    pub commit: &'a str,
 }
 
 /// Work of a keeper: on `branches` of the queue, or on `tasks` of a run.
@@ -439,6 +450,8 @@ pub(crate) struct Why<'a> {
     pub v: Version,
     pub commit: &'a str,
     pub origins: Vec<Origin<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fails_with: Vec<FailsWith<'a>>,
 }
 
 /// The work that a commit comes from.

@@ -71,6 +71,9 @@ pub enum Ejection {
         /// The tree that failed. Absent for a branch.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         tree: Option<ObjectId>,
+        /// The landing with which the entry fails, although it passes without.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        partner: Option<JointPartner>,
     },
     /// The entry does not merge with the target's tip.
     Conflict {
@@ -92,6 +95,28 @@ pub enum Ejection {
         /// The ejected entry.
         by: String,
     },
+}
+
+/// The landing with which a rejected entry fails. The entry passes on the commit before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JointPartner {
+    /// The landed entry. Absent if the commit was not made by a queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entry: Option<String>,
+    /// The commit on the target.
+    pub commit: ObjectId,
+}
+
+impl std::fmt::Display for JointPartner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let commit = self.commit.0.short();
+        match &self.entry {
+            Some(entry) => {
+                write!(f, "passes alone, fails together with {entry} (landed as {commit})")
+            }
+            None => write!(f, "passes alone, fails together with {commit} on the target"),
+        }
+    }
 }
 
 /// A path in conflict.

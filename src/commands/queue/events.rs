@@ -1,5 +1,6 @@
 //! Events of a queue as lines for people.
 
+use crate::domain::id::Oid;
 use crate::domain::queue::TrainKind;
 use crate::engine::queue::QueueReport;
 use crate::engine::queue::host::QueuedEntry;
@@ -73,6 +74,11 @@ pub(super) fn nothing_landed(entry: &str) -> String {
     format!("{entry}: landed without a commit: the target had its content already")
 }
 
+/// Returns the line about an entry that was rejected because of a landed one.
+pub(in crate::commands) fn joint_failure(landed: &str, rejected: &str, candidate: &Oid) -> String {
+    format!("{landed}: {rejected} ({}) passes alone, fails together with it", candidate.short())
+}
+
 /// Returns the reason why a branch did not land, as lines.
 pub(super) fn ejection(entry: &str, reason: &Ejection) -> Vec<String> {
     let indented = |text: &str| format!("    {text}");
@@ -89,8 +95,11 @@ pub(super) fn ejection(entry: &str, reason: &Ejection) -> Vec<String> {
             let head = format!("{entry}: rejected: {}", lines.next().unwrap_or_default());
             std::iter::once(head).chain(lines.map(indented)).collect()
         }
-        Ejection::Rejected { finding, refused: false, .. } => {
-            let head = format!("{entry}: rejected: it fails alone on the target");
+        Ejection::Rejected { finding, refused: false, partner, .. } => {
+            let head = match partner {
+                Some(partner) => format!("{entry}: rejected: {partner}"),
+                None => format!("{entry}: rejected: it fails alone on the target"),
+            };
             let finding = finding.lines().take(FINDING_LINES);
             std::iter::once(head).chain(finding.map(indented)).collect()
         }

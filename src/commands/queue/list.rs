@@ -61,6 +61,12 @@ struct Listing {
     behind: Vec<Behind>,
 }
 
+/// Converts joint failures for `--json`.
+fn fails_with<'a>(failures: Vec<(Option<&'a str>, &'a Oid)>) -> Vec<cli::FailsWith<'a>> {
+    let convert = |(entry, commit): (_, &'a Oid)| cli::FailsWith { entry, commit: commit.as_str() };
+    failures.into_iter().map(convert).collect()
+}
+
 impl Listing {
     fn read(store: &Store, target: &str) -> Result<Self> {
         let summary = QueueSummary::read(store, target)?;
@@ -163,6 +169,7 @@ impl Listing {
                 position: row.is_waiting().then_some(n + 1),
                 landed_as,
                 why,
+                fails_with: fails_with(self.summary.joint_failures_of(entry)),
             }
         });
         let some = |names: &'a Vec<String>| (!names.is_empty()).then_some(names.as_slice());
@@ -227,6 +234,14 @@ impl Listing {
                 }
             };
             why.iter().for_each(|line| text.push_str(&format!("{line}\n")));
+        }
+        // A landed branch is told of what was rejected because of it.
+        for (rejected, candidate, partner) in self.summary.joint_failures() {
+            let landed = partner.entry.as_deref().unwrap_or_default();
+            if branches.iter().any(|(entry, ..)| *entry == landed) {
+                let line = events::joint_failure(landed, rejected, candidate);
+                text.push_str(&format!("{line}\n"));
+            }
         }
         text
     }

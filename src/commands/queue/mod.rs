@@ -11,7 +11,8 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use self::summary::QueueSummary;
+pub(super) use self::events::joint_failure;
+pub(super) use self::summary::QueueSummary;
 use super::workspace::{self, who};
 use crate::ambient;
 use crate::cli::{self, QueueAction, QueueListArgs};

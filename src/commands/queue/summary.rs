@@ -10,7 +10,7 @@ use crate::process::Lock;
 use crate::store::queue_log::QueueLogEntry;
 use crate::store::{Store, layout};
 use crate::ui::human;
-use crate::wire::queue::{Ejection, QueueEvent};
+use crate::wire::queue::{Ejection, JointPartner, QueueEvent};
 
 /// The state of a branch.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,10 +79,12 @@ impl QueueTally {
 
 /// The state of a queue.
 #[derive(Debug)]
-pub(super) struct QueueSummary {
+pub(in crate::commands) struct QueueSummary {
     pub(super) branches: BTreeMap<String, BranchRow>,
     /// The tasks of runs that are or were in the queue, as `RUN/TASK`. Their runs show them.
     tasks: BTreeSet<String>,
+    /// The rejected entries that fail together with a landed one only, by name.
+    joint: BTreeMap<String, (Oid, JointPartner)>,
     pub(super) paused: bool,
     /// Durations of the verifications in milliseconds, oldest first.
     pub(super) verification_ms: Vec<u64>,
@@ -96,11 +98,12 @@ pub(super) struct QueueSummary {
 
 impl QueueSummary {
     /// Reads the log of a target's queue.
-    pub(super) fn read(store: &Store, target: &str) -> Result<Self> {
+    pub(in crate::commands) fn read(store: &Store, target: &str) -> Result<Self> {
         let lock = store.local().integrator_lock(&layout::target_key(target));
         let mut summary = Self {
             branches: BTreeMap::new(),
             tasks: BTreeSet::new(),
+            joint: BTreeMap::new(),
             paused: false,
             verification_ms: Vec::new(),
             rate: FailureRate::default(),
@@ -115,6 +118,9 @@ impl QueueSummary {
     }
 
     fn fold(&mut self, QueueLogEntry { at, event }: QueueLogEntry) {
+        if let QueueEvent::Added { candidate, .. } = &event {
+            self.joint.remove(&candidate.entry);
+        }
         match event {
             QueueEvent::Added { candidate, attempt: Some(_), .. } => {
                 self.tasks.insert(candidate.entry);
@@ -147,7 +153,11 @@ impl QueueSummary {
             }
             QueueEvent::Ejected { candidate, reason } => {
                 match &reason {
-                    Ejection::Rejected { .. } => self.rate.record_rejection(),
+                    Ejection::Rejected { partner, .. } => {
+                        self.rate.record_rejection();
+                        let partner = partner.clone().map(|p| (candidate.commit.clone(), p));
+                        self.joint.extend(partner.map(|p| (candidate.entry.clone(), p)));
+                    }
                     Ejection::Conflict { .. }
                     | Ejection::ChangesRequested { .. }
                     | Ejection::Blocked { .. } => {}
@@ -184,6 +194,28 @@ impl QueueSummary {
         if let Some(row) = self.branches.get_mut(entry) {
             row.state = state;
         }
+    }
+
+    /// Returns the joint failures: rejected entries, each with its candidate and with the landing
+    /// without which it passes.
+    pub(in crate::commands) fn joint_failures(
+        &self,
+    ) -> impl Iterator<Item = (&str, &Oid, &JointPartner)> {
+        self.joint.iter().map(|(entry, (candidate, partner))| (entry.as_str(), candidate, partner))
+    }
+
+    /// Returns the joint failures of an entry: those in which it was rejected, and those in which
+    /// it had landed. Each is the other entry and its commit.
+    pub(super) fn joint_failures_of(&self, entry: &str) -> Vec<(Option<&str>, &Oid)> {
+        let mut found = Vec::new();
+        for (rejected, candidate, partner) in self.joint_failures() {
+            if rejected == entry {
+                found.push((partner.entry.as_deref(), &partner.commit.0));
+            } else if partner.entry.as_deref() == Some(entry) {
+                found.push((Some(rejected), candidate));
+            }
+        }
+        found
     }
 
     /// Returns true if the entry is a task of a run.

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use self::origin::{Origin, Origins};
+use super::queue::{QueueSummary, joint_failure};
 use super::workspace;
 use crate::ambient;
 use crate::cli as args;
@@ -26,10 +27,17 @@ pub(super) fn run(here: &Path, args: &args::WhyArgs, ui: &Ui) -> Result<u8> {
     let store = workspace::open_store(here)?;
     let commit = store.repo().resolve_commit(args.commit.as_deref().unwrap_or("HEAD"))?;
     let origins = Origins::of(&store)?.find(&commit)?;
+    let joint = joint_failures(&store, &commit, &origins)?;
     if args.json {
         let list = origins.iter().map(wire).collect();
-        ui.json(&cli::Why { v: cli::Version, commit: commit.as_str(), origins: list })?;
-    } else if origins.is_empty() {
+        let fails_with = joint.iter().map(|failure| cli::FailsWith {
+            entry: failure.entry.as_deref(),
+            commit: failure.commit.as_str(),
+        });
+        let fails_with = fails_with.collect();
+        let why = cli::Why { v: cli::Version, commit: commit.as_str(), origins: list, fails_with };
+        ui.json(&why)?;
+    } else if origins.is_empty() && joint.is_empty() {
         ui.status(&format!(
             "{}: not made by a run or a queue, as far as this repository knows",
             commit.short()
@@ -41,12 +49,47 @@ pub(super) fn run(here: &Path, args: &args::WhyArgs, ui: &Ui) -> Result<u8> {
         for origin in &origins {
             text.push_str(&page(&store, origin)?);
         }
+        joint.iter().for_each(|failure| text.push_str(&format!("    {}\n", failure.text)));
         ui.result(&printable(&text));
     }
     if args.repair && !origins.is_empty() {
         repair(&store, &commit, &origins, ui)?;
     }
-    Ok(if origins.is_empty() { error::INCOMPLETE } else { error::OK })
+    let is_unknown = origins.is_empty() && joint.is_empty();
+    Ok(if is_unknown { error::INCOMPLETE } else { error::OK })
+}
+
+/// Two entries of a queue that fail together only.
+struct JointFailure {
+    text: String,
+    /// The entry that the commit does not belong to. `None` for a commit that no queue landed.
+    entry: Option<String>,
+    commit: Oid,
+}
+
+/// Returns the joint failures of a commit. The commit is the candidate of a rejected entry, or has
+/// landed.
+fn joint_failures(store: &Store, commit: &Oid, origins: &[Origin]) -> Result<Vec<JointFailure>> {
+    let is_landed = |landed: &Oid| {
+        landed == commit || origins.iter().any(|origin| origin.landed.as_ref() == Some(landed))
+    };
+    let mut found = Vec::new();
+    for target in store.queued_targets()? {
+        for (entry, candidate, partner) in QueueSummary::read(store, &target)?.joint_failures() {
+            let landed = &partner.commit.0;
+            if candidate == commit {
+                let text = format!("{entry}: rejected: {partner}");
+                let (entry, commit) = (partner.entry.clone(), landed.clone());
+                found.push(JointFailure { text, entry, commit });
+            } else if is_landed(landed) {
+                let name = partner.entry.as_deref().unwrap_or(landed.short());
+                let text = joint_failure(name, entry, candidate);
+                let (entry, commit) = (Some(entry.to_owned()), candidate.clone());
+                found.push(JointFailure { text, entry, commit });
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Writes the origins as notes on the commit, so that later look-ups find them at once.

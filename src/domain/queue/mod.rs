@@ -28,6 +28,7 @@ mod check;
 mod entry;
 mod fold;
 mod id;
+mod joint;
 mod outcome;
 mod owed;
 mod rate;
@@ -42,6 +43,7 @@ mod waiting;
 
 pub use self::entry::{EjectReason, Entry, EntryStatus, QueueItem};
 pub use self::id::{EntryId, TrainId};
+pub use self::joint::{JointSearch, JointStep};
 pub use self::rate::{FailureRate, LARGEST_GROUP};
 pub use self::state::{Queue, QueueSettings};
 pub use self::train::{FailedPrefix, Train};

@@ -283,7 +283,7 @@ fn own_task(run: &RunId, entry: &str) -> Option<TaskId> {
 
 fn ejection(ctx: &Context, candidate: &Oid, reason: Ejection) -> Result<Option<QueueOutcome>> {
     Ok(match reason {
-        Ejection::Rejected { finding, findings, results, tree, refused: _ } => {
+        Ejection::Rejected { finding, findings, results, tree, refused: _, partner: _ } => {
             let mut findings: Vec<Finding> = findings.into_iter().map(Finding::from).collect();
             if findings.is_empty() {
                 findings.push(Finding { attempt: 0, check: "landing".into(), text: finding });

@@ -9,12 +9,13 @@ use super::host::{
     QueueHost, QueueReport, QueuedEntry, TrainBuild, TrainVerdict, TrainVerification,
     VerificationId, VerificationStart,
 };
+use super::joint::{PartnerResult, is_search};
 use super::worker::{Faults, QueueWorker, RunningVerification};
 use crate::domain::id::{Oid, Timestamp};
 use crate::domain::queue::{EjectReason, EntryId, EntryStatus, QueueInput, TrainId, TrainKind};
 use crate::domain::verdict::{Finding, Verdict};
 use crate::wire::facts::{WireFinding, WireResult};
-use crate::wire::queue::{Ejection, EntryCommit, LandedEntry, ObjectId, QueueEvent};
+use crate::wire::queue::{Ejection, EntryCommit, JointPartner, LandedEntry, ObjectId, QueueEvent};
 
 /// The pause in milliseconds after a verification of entries that could not run.
 const PAUSE_MS: u64 = 200;
@@ -157,7 +158,9 @@ impl<H: QueueHost> QueueWorker<H> {
         };
         let RunningVerification { verification, since, rules } = running;
         if let Verdict::Errored(fault) = &verdict.report.verdict {
-            self.record_fault(&verification, fault);
+            if !is_search(&id) {
+                self.record_fault(&verification, fault);
+            }
         } else {
             self.faults = Faults::default();
             self.host.note_verdict(&verification.tree, verdict.note_lines.clone())?;
@@ -167,7 +170,9 @@ impl<H: QueueHost> QueueWorker<H> {
             self.host.append_log(&[verified_event(&verification, &verdict, ms)])?;
             self.read_log()?;
         }
-        if rules == self.rules.digest {
+        if is_search(&id) {
+            self.end_search_step(&id, &verdict);
+        } else if rules == self.rules.digest {
             self.apply_verdict(&verification, verdict);
         }
         Ok(())
@@ -230,8 +235,11 @@ impl<H: QueueHost> QueueWorker<H> {
     ) -> Result<bool> {
         let entry = self.entry(id, &candidate);
         let reason = match reason {
-            EjectReason::Rejected { finding } => self.rejection(&entry, finding, false),
-            EjectReason::Refused { reason } => self.rejection(&entry, reason, true),
+            EjectReason::Rejected { finding } => match self.find_partner(&entry)? {
+                PartnerResult::Pending => return Ok(false),
+                PartnerResult::Ended(partner) => self.rejection(&entry, finding, (false, partner)),
+            },
+            EjectReason::Refused { reason } => self.rejection(&entry, reason, (true, None)),
             EjectReason::Conflict { paths } => {
                 let tip = self.queue.tip().clone();
                 let sides = self.host.conflict_sides(&tip, &entry, paths)?;
@@ -246,12 +254,17 @@ impl<H: QueueHost> QueueWorker<H> {
 
     /// Returns the reason for a rejection. A task's next attempt gets the findings. `refused` is
     /// true if no check was run.
-    fn rejection(&mut self, entry: &QueuedEntry, finding: &str, refused: bool) -> Ejection {
+    fn rejection(
+        &mut self,
+        entry: &QueuedEntry,
+        finding: &str,
+        (refused, partner): (bool, Option<JointPartner>),
+    ) -> Ejection {
         let finding = finding.to_owned();
         let recorded = self.rejections.remove(&entry.id);
         let Some(attempt) = entry.attempt else {
             let (findings, results, tree) = (Vec::new(), Vec::new(), None);
-            return Ejection::Rejected { finding, findings, results, tree, refused };
+            return Ejection::Rejected { finding, findings, results, tree, refused, partner };
         };
         let (tree, report) = match recorded {
             Some((tree, verdict)) => (Some(ObjectId(tree)), verdict.report),
@@ -262,13 +275,16 @@ impl<H: QueueHost> QueueWorker<H> {
             }
         };
         // Only failed verdicts are recorded as rejections.
-        let findings = report.findings();
+        let joint = partner.as_ref().map(ToString::to_string);
+        let joint = joint.map(|text| Finding { attempt, check: "landing".into(), text });
+        let findings = joint.iter().chain(report.findings());
         Ejection::Rejected {
             finding,
-            findings: findings.iter().map(WireFinding::from).collect(),
+            findings: findings.map(WireFinding::from).collect(),
             results: report.results.iter().map(WireResult::from).collect(),
             refused,
             tree,
+            partner,
         }
     }
 }

@@ -332,6 +332,14 @@ impl QueueHost for GitHost<'_> {
         Ok(trains)
     }
 
+    fn line_since_fork(&mut self, tip: &Oid, entry: &QueuedEntry) -> Result<Vec<Oid>> {
+        self.history_since_fork(tip, entry)
+    }
+
+    fn landed_entry(&mut self, commit: &Oid) -> Result<Option<String>> {
+        Ok(self.history.landed_by(commit).map(ToString::to_string))
+    }
+
     fn verify(&mut self, verification: &TrainVerification) -> Result<VerificationStart> {
         let entries = self.runs.all_ruled(&verification.entries)?;
         let first = verification.first.as_ref().map(|entry| self.runs.ruled(entry)).transpose()?;

@@ -265,6 +265,11 @@ pub trait QueueHost {
     /// Returns the trains whose verification an earlier worker started, each as the names of its
     /// entries.
     fn interrupted_trains(&mut self) -> Result<Vec<Vec<EntryId>>>;
+    /// Returns the target's first-parent line from an entry's fork point to a tip, both included,
+    /// oldest first. Empty if the fork point is not on the line.
+    fn line_since_fork(&mut self, tip: &Oid, entry: &QueuedEntry) -> Result<Vec<Oid>>;
+    /// Returns the name of the entry that a commit of the target landed.
+    fn landed_entry(&mut self, commit: &Oid) -> Result<Option<String>>;
     /// Starts a verification, unless the verdict is known.
     fn verify(&mut self, verification: &TrainVerification) -> Result<VerificationStart>;
     /// Records that the queue log vouches for results with these ids.

@@ -1,8 +1,8 @@
 //! The merge queue worker: verifies and lands the entries of one target. An entry is a branch or a
 //! task of a run, and a train may hold both.
 //!
-//! - `worker`, `observe`, `replay`, `execute`, `land`: the worker, which decides. It acts through
-//!   the port in `host`, so that tests and the simulation drive it without processes.
+//! - `worker`, `observe`, `replay`, `execute`, `joint`, `land`: the worker, which decides. It acts
+//!   through the port in `host`, so that tests and the simulation drive it without processes.
 //! - `git_host`, `trains`, `rules_guard`, `checks`, `verification`, `git_landing`, `provenance`,
 //!   `hooks`, `push`: the real host.
 //! - `service`: the loop around the worker, one for each target. `client`: a run's side.
@@ -15,6 +15,7 @@ mod git_host;
 mod git_landing;
 mod hooks;
 pub(crate) mod host;
+mod joint;
 mod land;
 mod observe;
 pub(crate) mod provenance;

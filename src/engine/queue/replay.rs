@@ -18,6 +18,7 @@ impl<H: QueueHost> QueueWorker<H> {
         self.verifications.clear();
         self.passed.clear();
         self.rejections.clear();
+        self.searches.clear();
         let (log_tip, entries) = self.host.read_log(None)?;
         self.log_tip = log_tip;
         self.fold(entries)

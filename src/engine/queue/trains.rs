@@ -247,6 +247,19 @@ impl GitHost<'_> {
         Ok(conflicts.collect())
     }
 
+    /// Returns the target's line from the fork point of an entry to a tip.
+    pub(super) fn history_since_fork(
+        &mut self,
+        tip: &Oid,
+        entry: &QueuedEntry,
+    ) -> Result<Vec<Oid>> {
+        let ruled = self.runs.ruled(entry)?;
+        let request = request(&ruled, self.branch_merge())?;
+        // Nothing can be said of an entry that has no fork point.
+        let base = self.builder().base(tip, &request, &self.history).ok();
+        Ok(base.map(|base| self.history.between(&base, tip)).unwrap_or_default())
+    }
+
     /// Returns both sides of the paths in conflict, and the commits of the target that touched the
     /// paths.
     pub(super) fn sides(

@@ -15,6 +15,7 @@ use super::host::{
     QueueHost, QueueReport, QueueRules, QueuedEntry, TrainVerdict, TrainVerification,
     VerificationId,
 };
+use super::joint::PartnerSearch;
 use crate::domain::id::{Oid, Timestamp};
 use crate::domain::queue::{EntryId, Queue, QueueEffect, StopReason, TrainId};
 use crate::wire::queue::QueueEvent;
@@ -115,6 +116,10 @@ pub struct QueueWorker<H> {
     pub(super) passed: BTreeMap<Oid, TrainVerdict>,
     /// The last failed verdict on each entry alone, with the tree.
     pub(super) rejections: BTreeMap<EntryId, (Oid, TrainVerdict)>,
+    /// Searches for the partners of rejected entries.
+    pub(super) searches: BTreeMap<EntryId, PartnerSearch>,
+    /// The number of verifications that searches have started.
+    pub(super) search_steps: u32,
     pub(super) person: Option<String>,
     /// The verifications and the problem that were shown last.
     shown: Option<(Vec<VerificationId>, Option<String>)>,
@@ -144,6 +149,8 @@ impl<H: QueueHost> QueueWorker<H> {
             unsynced: Vec::new(),
             passed: BTreeMap::new(),
             rejections: BTreeMap::new(),
+            searches: BTreeMap::new(),
+            search_steps: 0,
             person: None,
             shown: None,
         };

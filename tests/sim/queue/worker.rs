@@ -49,6 +49,7 @@ impl Simulation {
             now: 1,
             kill_in: None,
             holds: 100_000,
+            joint: false,
             interferes: true,
             covered: BTreeSet::new(),
         };

@@ -202,3 +202,26 @@ fn verdict_findings_of_a_rejected_task_reach_the_log() {
     let finding = Finding::from(rejected.unwrap().remove(0));
     assert_eq!((finding.check.as_str(), finding.attempt), ("tests", 1));
 }
+
+#[test]
+fn task_that_fails_with_a_landed_branch_names_the_branch() {
+    let mut simulation = calm();
+    simulation.repository.borrow_mut().joint = true;
+    simulation.add(good());
+    simulation.add(CandidateChange { breaks: vec![0], ..CandidateChange::default() });
+    simulation.run_to_the_end();
+    assert_eq!(outcomes(&simulation), ["landed branch-1", "rejected run-1/task-2"]);
+    let repository = simulation.repository.borrow();
+    let rejection = repository.log.iter().find_map(|entry| {
+        let QueueEvent::Ejected { reason, .. } = &entry.event else { return None };
+        let Ejection::Rejected { findings, partner, .. } = reason else { return None };
+        Some((findings, partner.as_ref().unwrap()))
+    });
+    let (findings, partner) = rejection.unwrap();
+    assert_eq!(
+        (partner.entry.as_deref(), &partner.commit.0),
+        (Some("change 0"), &repository.world.tip().0)
+    );
+    // The next attempt of the task is told so.
+    assert_eq!(findings[0].text, partner.to_string());
+}

@@ -30,6 +30,8 @@ pub(super) struct Repository {
     pub kill_in: Option<u32>,
     /// The probability of a landing hold, in millionths.
     pub holds: u64,
+    /// True if all candidates have forked from the root. Else no joint failure can be explained.
+    pub joint: bool,
     /// True if others act while a landing is prepared.
     pub interferes: bool,
     pub covered: BTreeSet<&'static str>,
@@ -201,6 +203,17 @@ impl QueueHost for SimulatedHost {
 
     fn interrupted_trains(&mut self) -> Result<Vec<Vec<EntryId>>> {
         Ok(Vec::new())
+    }
+
+    fn line_since_fork(&mut self, tip: &Oid, _entry: &QueuedEntry) -> Result<Vec<Oid>> {
+        self.act()?;
+        let repository = self.repository.borrow();
+        Ok(if repository.joint { repository.world.line(tip) } else { Vec::new() })
+    }
+
+    fn landed_entry(&mut self, commit: &Oid) -> Result<Option<String>> {
+        let number = self.repository.borrow().world.change_of(commit);
+        Ok(number.map(|number| format!("change {number}")))
     }
 
     fn verify(&mut self, verification: &TrainVerification) -> Result<VerificationStart> {

@@ -131,6 +131,21 @@ impl QueueWorld {
         self.nodes[commit].tree.clone()
     }
 
+    /// Returns the first-parent line from the root to a commit, oldest first.
+    pub(super) fn line(&self, tip: &Oid) -> Vec<Oid> {
+        let mut line = vec![tip.clone()];
+        while let Some(parent) = line.last().and_then(|at| self.nodes[at].parent.clone()) {
+            line.push(parent);
+        }
+        line.reverse();
+        line
+    }
+
+    /// Returns the number of the change that a commit added.
+    pub(super) fn change_of(&self, commit: &Oid) -> Option<usize> {
+        self.nodes[commit].change
+    }
+
     /// Returns true if a change breaks the rules of the target.
     pub(super) fn refuses(&self, number: usize) -> bool {
         self.changes[number].refused
