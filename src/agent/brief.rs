@@ -73,6 +73,7 @@ pub(crate) fn brief(input: &BriefInput) -> Brief {
             read_only: job.scope.read_only.patterns().to_vec(),
         },
         findings: group_findings(input.findings).iter().map(finding).collect(),
+        work: None,
         rules: Vec::<RuleBrief>::new(),
         vars: variables(job, &input.task.vars),
     }

@@ -39,6 +39,8 @@ pub enum TaskEventKind {
         /// True if the attempt resumes the last attempt's session, in the same worktree and with
         /// the changes that are there.
         resumed: bool,
+        /// The work of the rejected candidate, on top of the base, if the attempt starts from it.
+        work: Option<Oid>,
     },
     /// An attempt ended.
     Ended {

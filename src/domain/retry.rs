@@ -98,6 +98,8 @@ pub struct Policy {
     pub resume: u32,
     /// The number of new attempts with findings, per task (`[retry] feedback`).
     pub feedback: u32,
+    /// True if these attempts may start from the rejected candidate (`[retry] from`).
+    pub from_candidate: bool,
     /// The number of consecutive infrastructure faults that a task survives (`[retry] infra`). The
     /// next fault fails the task.
     pub infra: u32,
@@ -178,6 +180,7 @@ impl Default for Policy {
             probe: false,
             resume: 2,
             feedback: 3,
+            from_candidate: false,
             infra: 5,
             redispatch: 1,
             redispatch_below: Share(50_000),

@@ -4,7 +4,7 @@ use super::evaluation::Evaluation;
 use super::event::{TaskEvent, TaskEventKind};
 use super::id::{Oid, Timestamp};
 use super::phase::Phase;
-use super::retry::RetryReason;
+use super::retry::{Policy, RetryReason};
 use super::review::Review;
 use super::session::{Class, Session, SessionProgress, SessionReport, Spend, Usage};
 use super::termination::Termination;
@@ -84,7 +84,7 @@ impl TaskState {
         self.at = event.at;
         match &event.kind {
             TaskEventKind::Created => {}
-            TaskEventKind::Started { attempt, base, worktree, owner, session, resumed } => {
+            TaskEventKind::Started { attempt, base, worktree, owner, session, resumed, .. } => {
                 self.attempt = *attempt;
                 self.base = Some(base.clone());
                 self.apply_started(worktree, owner, session.as_deref(), *resumed);
@@ -298,6 +298,42 @@ impl TaskState {
             self.session =
                 Some(Session { id, worktree: worktree.clone(), owner: owner.clone(), counted });
         }
+    }
+
+    /// Returns the rejected candidate that the next attempt may start from, with the findings about
+    /// it. Returns `None` if the attempt starts from the base, as does the last attempt with
+    /// findings: a wrong approach must not spoil all attempts.
+    pub fn candidate_to_continue(&self, policy: &Policy) -> Option<&Candidate> {
+        let is_complete =
+            self.termination.as_ref().is_some_and(|termination| !termination.cut_off());
+        // After these classes the checks have not judged the candidate.
+        let is_judged = match self.class {
+            None
+            | Some(
+                Class::Ok
+                | Class::Crashed
+                | Class::TimedOut
+                | Class::ContextExceeded
+                | Class::Limit
+                | Class::Refused
+                | Class::Blocked,
+            ) => true,
+            Some(
+                Class::RateLimited
+                | Class::Overloaded
+                | Class::Auth
+                | Class::SessionLost
+                | Class::SessionInUse
+                | Class::BadInput,
+            ) => false,
+        };
+        let continues = policy.from_candidate
+            && !policy.report
+            && self.phase == Phase::Todo
+            && self.session.is_none()
+            && self.faults == 0
+            && self.rejections < policy.feedback;
+        self.candidate.as_ref().filter(|_| continues && is_complete && is_judged)
     }
 
     /// Returns the spend that counts against the task's budget.

@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::dispatcher::Engine;
 use super::work::attempt::AttemptLaunch;
+use super::work::continuation;
 use super::work::slots::ATTEMPTS;
 use crate::ambient;
 use crate::domain::id::{Oid, TaskId};
@@ -34,7 +35,7 @@ impl Engine<'_> {
             // Another attempt uses the session's worktree. Try again later.
             Some(launch) if self.slots.is_busy(&launch.worktree) => return Ok(None),
             Some(launch) => launch,
-            None => self.fresh_launch(&state)?,
+            None => self.fresh_launch(task, &state)?,
         };
         self.slots.occupy(&launch.worktree);
         let observation = Observation::Dispatched {
@@ -45,6 +46,7 @@ impl Engine<'_> {
             owner: self.ctx.owner.clone(),
             session: launch.session.clone(),
             resumed: launch.resumed.is_some(),
+            work: launch.work.map(|_| launch.checkout.clone()),
         };
         if self.observe(observation).is_empty() {
             self.slots.free(&launch.worktree);
@@ -75,6 +77,7 @@ impl Engine<'_> {
             base,
             session: Some(session.id.clone()),
             resumed: Some(state.reason.clone().unwrap_or_else(|| "it was stopped".into())),
+            work: None,
             findings: Vec::new(),
             budget: self.budget(state),
         })
@@ -86,8 +89,12 @@ impl Engine<'_> {
         self.policy.money_left(&self.journal.state().all_spend(), Some(&state.charged()))
     }
 
-    fn fresh_launch(&mut self, state: &TaskState) -> Result<AttemptLaunch> {
+    fn fresh_launch(&mut self, task: &TaskId, state: &TaskState) -> Result<AttemptLaunch> {
         let tip = self.ctx.tip()?;
+        let candidate = state.candidate_to_continue(&self.policy);
+        let continued =
+            candidate.map(|c| continuation::on_tip(&self.ctx, task, state.attempt, c, &tip));
+        let work = continued.transpose()?.flatten();
         let waiting = self.journal.state().tasks.with_sessions().filter(|_| self.policy.resumable);
         let sessions = waiting.filter_map(|(_, s)| s.session.as_ref());
         let kept: BTreeSet<&str> =
@@ -95,7 +102,8 @@ impl Engine<'_> {
         Ok(AttemptLaunch {
             worktree: self.slots.take_except(ATTEMPTS, &kept),
             base: tip.clone(),
-            checkout: tip,
+            work: work.is_some().then_some(state.attempt),
+            checkout: work.unwrap_or(tip),
             session: self.ctx.gives_session_ids().then(ambient::uuid),
             resumed: None,
             findings: Vec::new(),

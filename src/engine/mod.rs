@@ -195,6 +195,7 @@ pub(crate) fn policy(job: &Job, preset: &Preset, jobs: usize) -> Policy {
         probe: preset.name != COMMAND,
         resume: retry.resume,
         feedback: retry.feedback,
+        from_candidate: retry.from_candidate,
         infra: retry.infra,
         redispatch: retry.redispatch,
         redispatch_below: Share(retry.redispatch_below),

@@ -140,6 +140,7 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
         keys: &[
             "resume",
             "feedback",
+            "from",
             "infra",
             "redispatch",
             "redispatch-below",

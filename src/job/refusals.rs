@@ -357,6 +357,9 @@ always = ["{task.files|ext:ts}"]"#, "j:6:11: `always` in [scope] cannot hold `{t
 path = "r.json""#, r#"j:5:1: `output` in the job file has a meaning only with `kind = "report"`
 hint: write that in [job], or leave [output] out: the work is the change itself"#),
     ("[retry]
+from = \"target\"", "j:6:8: `from` in [retry] has an unknown value: \"target\"
+hint: known are \"candidate\", \"base\""),
+    ("[retry]
 halt-above = 1.5", "j:6:14: `halt-above` in [retry] must be from 0 to 1: 1.5"),
     ("[retry]
 redispatch-below = \"5%\"", "j:6:20: `redispatch-below` in [retry] must be a share such as 0.05, not a string"),

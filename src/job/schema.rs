@@ -397,6 +397,9 @@ pub struct RetrySection {
     pub resume: u32,
     /// `feedback`: the number of new attempts with all findings so far. The default is 3.
     pub feedback: u32,
+    /// `from`: true for `"candidate"`, false for `"base"`. An attempt with findings may start from
+    /// the rejected candidate. The default is true for jobs whose tasks change files.
+    pub from_candidate: bool,
     /// `infra`: the number of repetitions of a task after infrastructure faults, with back-off.
     /// They do not count against `feedback`. The default is 5.
     pub infra: u32,

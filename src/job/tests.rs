@@ -116,6 +116,7 @@ fn complete_job_file_is_parsed() {
     let retry = RetrySection {
         resume: 1,
         feedback: 5,
+        from_candidate: false,
         infra: 7,
         redispatch: 2,
         redispatch_below: 20_000,
@@ -224,6 +225,7 @@ fn minimal_job_has_defaults() {
     let retry = RetrySection {
         resume: 2,
         feedback: 3,
+        from_candidate: true,
         infra: 5,
         redispatch: 1,
         redispatch_below: 50_000,

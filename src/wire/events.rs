@@ -27,6 +27,8 @@ pub(crate) enum WireTaskEvent {
         session: Option<String>,
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         resumed: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        work: Option<String>,
     },
     Ended {
         attempt: u32,
@@ -197,7 +199,7 @@ impl From<&TaskEventKind> for WireTaskEvent {
     fn from(kind: &TaskEventKind) -> Self {
         match kind {
             TaskEventKind::Created => Self::Created,
-            TaskEventKind::Started { attempt, base, worktree, owner, session, resumed } => {
+            TaskEventKind::Started { attempt, base, worktree, owner, session, resumed, work } => {
                 Self::Started {
                     attempt: *attempt,
                     base: base.to_string(),
@@ -205,6 +207,7 @@ impl From<&TaskEventKind> for WireTaskEvent {
                     owner: owner.clone(),
                     session: session.clone(),
                     resumed: *resumed,
+                    work: work.as_ref().map(Oid::to_string),
                 }
             }
             TaskEventKind::Ended { attempt, termination, candidate, report } => Self::Ended {
@@ -262,9 +265,10 @@ impl TryFrom<WireTaskEvent> for TaskEventKind {
     fn try_from(wire: WireTaskEvent) -> Result<Self> {
         Ok(match wire {
             WireTaskEvent::Created => Self::Created,
-            WireTaskEvent::Started { attempt, base, worktree, owner, session, resumed } => {
+            WireTaskEvent::Started { attempt, base, worktree, owner, session, resumed, work } => {
                 let base = Oid::parse(&base)?;
-                Self::Started { attempt, base, worktree, owner, session, resumed }
+                let work = work.map(|work| Oid::parse(&work)).transpose()?;
+                Self::Started { attempt, base, worktree, owner, session, resumed, work }
             }
             WireTaskEvent::Ended { attempt, termination, candidate, report } => Self::Ended {
                 attempt,

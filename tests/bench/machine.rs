@@ -202,6 +202,7 @@ impl<'a> BenchRun<'a> {
                     worktree: kept.as_ref().map_or("p01", |s| &s.worktree).to_owned(),
                     owner: "here".into(),
                     resumed: kept.is_some(),
+                    work: None,
                     session: kept.map(|s| s.id).or_else(|| Some(format!("s-{task}-{attempt}"))),
                 }
             }
@@ -273,6 +274,7 @@ fn past(stage: &Stage, number: usize) -> Vec<TaskEventKind> {
             owner: "here".into(),
             session: Some(format!("s-{number}-1")),
             resumed: false,
+            work: None,
         },
         TaskEventKind::Ended {
             attempt: 1,

@@ -314,3 +314,31 @@ fn check_without_its_dependencies_hints_at_the_setup() {
     let hint = "(hint: the worktree has no `node_modules`; `[worktree] setup`";
     assert!(reason.contains(hint), "{reason}");
 }
+
+#[test]
+fn next_attempt_starts_from_the_rejected_candidate_and_the_last_from_the_base() {
+    let sandbox = Sandbox::new(two().set("retry", "feedback = 2"));
+    sandbox.script("alpha.1", "edit alpha 'good, BAD'; commit_self 'half'");
+    let second =
+        "grep -q 'good, BAD' alpha; git log -1 --format=%s | grep -q half; edit alpha 'still BAD'";
+    sandbox.script("alpha.2", &format!("set -e; {second}"));
+    sandbox.script("alpha.3", "grep -q BAD alpha && exit 9; edit alpha 'better'");
+    sandbox.run(&["start"]).exits(0);
+    Claim::all(&sandbox).holds();
+    assert_eq!(sandbox.landed("alpha"), "better");
+    let prompt =
+        |attempt| sandbox.run(&["show", "alpha", "--prompt", "--attempt", attempt]).exits(0).stdout;
+    assert!(prompt("2").contains("+good, BAD"), "{}", prompt("2"));
+    assert!(!prompt("3").contains("Where you start"), "{}", prompt("3"));
+    let log = sandbox.run(&["log", "alpha"]).exits(0).stdout;
+    assert_eq!(log.matches("started from the last candidate").count(), 1, "{log}");
+}
+
+#[test]
+fn candidate_that_is_out_of_scope_or_conflicts_is_not_continued() {
+    let sandbox = Sandbox::new(two());
+    sandbox.script("alpha.1", "edit alpha 'much work'; touch_outside README");
+    sandbox.script("alpha.2", "grep -q much alpha && exit 9; edit alpha 'done'");
+    sandbox.run(&["start"]).exits(0);
+    assert_eq!(sandbox.landed("alpha"), "done");
+}

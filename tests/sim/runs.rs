@@ -68,6 +68,7 @@ fn policy() -> impl Strategy<Value = Policy> {
                 probe,
                 resume,
                 feedback,
+                from_candidate: infra % 2 == 0,
                 infra,
                 redispatch,
                 redispatch_below: Share(below * 100_000),

@@ -20,6 +20,9 @@ use super::filetype;
 
 /// The default template.
 pub(crate) const BUILT_IN: &str = include_str!("prompt.md.j2");
+/// The section about the work that an attempt continues. It is added to a template that does not
+/// show `work.diff`.
+const WORK_SECTION: &str = include_str!("work.md.j2");
 /// The name of the default template in errors.
 const BUILT_IN_NAME: &str = "built-in prompt";
 
@@ -46,6 +49,8 @@ pub(crate) struct Brief {
     pub scope: ScopeBrief,
     /// All findings so far, oldest first; empty on a first attempt.
     pub findings: Vec<FindingBrief>,
+    /// The rejected work that the attempt starts from; `None` if it starts from clean files.
+    pub work: Option<WorkBrief>,
     /// The job's rules, in addition to the rules of the built-in prompt.
     pub rules: Vec<RuleBrief>,
     /// The variables: `[plan.vars]` of the job, overridden by the task's own variables.
@@ -127,6 +132,29 @@ pub(crate) struct FindingBrief {
     pub text: String,
 }
 
+/// The work of a rejected candidate, from which an attempt starts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct WorkBrief {
+    /// The number of the attempt that left the work.
+    pub attempt: u32,
+    /// The work as a patch; empty if the patch is too long for a prompt.
+    pub diff: String,
+    /// The command that prints the patch.
+    pub command: String,
+}
+
+impl WorkBrief {
+    /// The longest patch that a prompt quotes, in bytes. A longer one would take the place of the
+    /// sources in the model's context.
+    const QUOTED: usize = 24_000;
+
+    /// Creates the brief of the work of an attempt on top of the commit `base`.
+    pub(crate) fn new(attempt: u32, diff: String, base: &str) -> Self {
+        let diff = if diff.len() > Self::QUOTED { String::new() } else { diff };
+        Self { attempt, diff, command: format!("git diff {base}") }
+    }
+}
+
 /// A rule and its reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct RuleBrief {
@@ -154,6 +182,7 @@ impl Brief {
             checks: Vec::new(),
             scope: ScopeBrief { write: vec!["src/a.js".into()], ..ScopeBrief::default() },
             findings: Vec::new(),
+            work: None,
             rules: Vec::new(),
             vars: BTreeMap::new(),
         }
@@ -163,7 +192,13 @@ impl Brief {
 /// Renders the prompt of an attempt. `template` is the path and the text of the user's template;
 /// `None` selects the default template. The result ends with one newline.
 pub(crate) fn render(template: Option<(&str, &str)>, brief: &Brief) -> Result<String> {
-    render_template(template.unwrap_or((BUILT_IN_NAME, BUILT_IN)), brief)
+    let template = template.unwrap_or((BUILT_IN_NAME, BUILT_IN));
+    let text = render_template(template, brief)?;
+    if brief.work.is_none() || template.1.contains("work.diff") {
+        return Ok(text);
+    }
+    let section = render_template((BUILT_IN_NAME, WORK_SECTION), brief)?;
+    Ok(format!("{text}\n{section}"))
 }
 
 /// Renders a template with arbitrary values, with the same Jinja settings as a prompt.
@@ -185,8 +220,10 @@ pub(crate) fn validate(template: (&str, &str), example: &Brief) -> Result<()> {
     let (attempt, attempts) = (1, "attempt 1".to_owned());
     let finding = FindingBrief { attempt, attempts, check: "agent".into(), text: "…".into() };
     let retry = Brief { attempt: 2, findings: vec![finding], ..example.clone() };
+    let work = Some(WorkBrief::new(1, "…".into(), "base"));
     render(Some(template), &first)?;
     render(Some(template), &retry)?;
+    render(Some(template), &Brief { work, ..retry })?;
     Ok(())
 }
 

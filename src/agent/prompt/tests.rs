@@ -77,6 +77,24 @@ fn default_prompt_of_a_third_attempt_with_findings() {
 }
 
 #[test]
+fn prompt_of_a_continued_attempt_shows_its_work_with_any_template() {
+    let finding = third().findings[0].clone();
+    let work = Some(WorkBrief::new(1, "-a\n+b\n".into(), "abc1234"));
+    let brief = Brief { attempt: 2, findings: vec![finding], work, ..first() };
+    let prompt = render(None, &brief).unwrap();
+    assert!(prompt.ends_with("as a difference:\n\n```diff\n-a\n+b\n```\n"), "{prompt}");
+    assert!(!prompt.contains("clean files. These"), "{prompt}");
+    assert!(prompt.contains("the oldest first. Your work must"), "{prompt}");
+    let own = render(Some(("p.md", "{{ goal }}")), &brief).unwrap();
+    assert!(own.contains("# Where you start\n\nYou do not start from clean files"), "{own}");
+    let shown = render(Some(("p.md", "{% if work %}<{{ work.diff }}>{% endif %}")), &brief);
+    assert_eq!(shown.unwrap(), "<-a\n+b\n>\n");
+    let long = WorkBrief::new(1, "+x\n".repeat(20_000), "abc1234");
+    let prompt = render(None, &Brief { work: Some(long), ..brief }).unwrap();
+    assert!(prompt.ends_with("other mistakes.\n\n`git diff abc1234` shows it.\n"), "{prompt}");
+}
+
+#[test]
 fn prompt_states_the_requirements_of_a_built_in_check() {
     let statement = "Each file must be the same program.\n- No enums.".to_owned();
     let check = CheckBrief { command: String::new(), statement, ..first().checks[0].clone() };
@@ -111,7 +129,7 @@ fn unknown_name_in_a_prompt_template_is_an_error_with_line_and_known_names() {
     assert_eq!(
         error("x\n{{ range(2) }} {{ task.fils }}\n{{ vars.stile }}"),
         "p.md:2: undefined value; not known: `task.fils`, `vars.stile`; known: goal, job, run, task.id, task.files, attempt, \
-         output, allow_empty, checks, scope.write, scope.always, scope.read_only, findings, rules, vars.style; in: `{{ range(2) }} {{ task.fils }}`"
+         output, allow_empty, checks, scope.write, scope.always, scope.read_only, findings, work, rules, vars.style; in: `{{ range(2) }} {{ task.fils }}`"
     );
     let element_error = error("{% for file in task.files %}\n{{ file.nam }}\n{% endfor %}");
     assert!(element_error.starts_with("p.md:2: undefined value"), "{element_error}");

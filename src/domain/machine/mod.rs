@@ -51,17 +51,34 @@ impl Decider<'_> {
     fn observe(&mut self, observation: Observation) {
         match observation {
             Observation::BaseVerified(checks) => self.base_verified(checks),
-            Observation::Dispatched { task, attempt, base, worktree, owner, session, resumed } => {
+            Observation::Dispatched {
+                task,
+                attempt,
+                base,
+                worktree,
+                owner,
+                session,
+                resumed,
+                work,
+            } => {
                 let Some(state) = self.state.tasks.get(&task) else { return };
                 let startable = startable_attempts(self.state, self.policy, self.now)
                     .contains(&(task.clone(), attempt));
                 let same_session =
                     || self.can_continue(state, &base, &worktree, &owner, session.as_ref());
-                if startable && (!resumed || same_session()) {
-                    self.task(
-                        &task,
-                        TaskEventKind::Started { attempt, base, worktree, owner, session, resumed },
-                    );
+                let may_continue = work.is_none()
+                    || !resumed && state.candidate_to_continue(self.policy).is_some();
+                if startable && may_continue && (!resumed || same_session()) {
+                    let started = TaskEventKind::Started {
+                        attempt,
+                        base,
+                        worktree,
+                        owner,
+                        session,
+                        resumed,
+                        work,
+                    };
+                    self.task(&task, started);
                 }
             }
             Observation::ServiceAnswered { task, attempt } => {

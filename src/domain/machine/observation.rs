@@ -27,6 +27,8 @@ pub enum Observation {
         session: Option<String>,
         /// True if the attempt resumes the task's session.
         resumed: bool,
+        /// The work of the rejected candidate, on top of the base, if the attempt starts from it.
+        work: Option<Oid>,
     },
     /// The service answered a running attempt's agent.
     ServiceAnswered {

@@ -58,6 +58,8 @@ pub(in crate::engine) struct AttemptLaunch {
     pub session: Option<String>,
     /// The reason for resuming the session. `None` for a new session.
     pub resumed: Option<String>,
+    /// The number of the attempt whose rejected work is checked out, if the attempt continues it.
+    pub work: Option<u32>,
     /// All findings so far.
     pub findings: Vec<Finding>,
     /// The largest cost of the attempt, if the job has a limit.
@@ -221,7 +223,14 @@ fn link_task(ctx: &Context, task: &TaskId, worktree: &Path) {
 
 fn render(ctx: &Context, task: &TaskId, attempt: u32, launch: &AttemptLaunch) -> Result<String> {
     let template = ctx.template.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
-    prompt::render(template, &task_brief(ctx, task, attempt, &launch.base, &launch.findings)?)
+    let mut brief = task_brief(ctx, task, attempt, &launch.base, &launch.findings)?;
+    if let Some(earlier) = launch.work {
+        let repo = ctx.store.repo();
+        let (base, work) = (repo.tree_of(&launch.base)?, repo.tree_of(&launch.checkout)?);
+        let diff = repo::unified_diff(repo, &base, &work)?;
+        brief.work = Some(prompt::WorkBrief::new(earlier, diff, launch.base.short()));
+    }
+    prompt::render(template, &brief)
 }
 
 /// Returns the brief of a task, with its files as of a commit.

@@ -6,6 +6,7 @@ mod assignment_tests;
 pub(in crate::engine) mod attempt;
 mod call;
 pub(in crate::engine) mod checks;
+pub(in crate::engine) mod continuation;
 pub(in crate::engine) mod evaluation;
 pub(in crate::engine) mod keepers;
 pub(in crate::engine) mod slots;

@@ -33,7 +33,7 @@ pub(super) fn job(top: &Section<'_>) -> Job {
         checks: checks(&top.sections("check"), output.as_ref()),
         scope: scope(&top.section("scope"), output.as_ref()),
         evaluate: agent::evaluate(top),
-        retry: retry(&top.section("retry")),
+        retry: retry(&top.section("retry"), job.kind),
         limits: limits(&top.section("limits")),
         queue: queue(&top.section("queue"), job.kind),
         presets: presets(top),
@@ -234,15 +234,23 @@ fn scope(section: &Section<'_>, output: Option<&OutputSection>) -> ScopeSection 
     }
 }
 
-fn retry(section: &Section<'_>) -> RetrySection {
+fn retry(section: &Section<'_>, kind: JobKind) -> RetrySection {
     let share = |key, default: f64| {
         let share = section.decimal(key, 0.0..=1.0, "a share such as 0.05").unwrap_or(default);
         // `decimal` has checked the range, so the cast does not truncate.
         (share * 1e6).round() as u32
     };
+    let is_change = kind == JobKind::Change;
+    let from_candidate = section.choice("from", &[("candidate", true), ("base", false)], is_change);
+    if let (Some(value), true, false) = (section.find("from"), from_candidate, is_change) {
+        let error = ValueError::new("cannot be \"candidate\" with `kind = \"report\"`")
+            .hint("a report is written anew; leave `from` out");
+        section.add_error(value.span().start, "from", error);
+    }
     RetrySection {
         resume: count(section, "resume", 0, 2),
         feedback: count(section, "feedback", 0, 3),
+        from_candidate,
         infra: count(section, "infra", 0, 5),
         redispatch: count(section, "redispatch", 0, 1),
         redispatch_below: share("redispatch-below", 0.05),

@@ -40,12 +40,16 @@ fn failed_checks(findings: &[Finding]) -> String {
 fn describe(kind: &TaskEventKind) -> (&'static str, String) {
     match kind {
         TaskEventKind::Created => ("created", "created".to_owned()),
-        TaskEventKind::Started { attempt, base, worktree, resumed, .. } => (
+        TaskEventKind::Started { attempt, base, worktree, resumed, work, .. } => (
             "started",
-            if *resumed {
-                format!("attempt {attempt} resumes its session in {worktree}")
-            } else {
-                format!("attempt {attempt} started from {} in {worktree}", base.short())
+            match work {
+                None if *resumed => format!("attempt {attempt} resumes its session in {worktree}"),
+                None => format!("attempt {attempt} started from {} in {worktree}", base.short()),
+                Some(work) => format!(
+                    "attempt {attempt} started from the last candidate on {}, as {}, in {worktree}",
+                    base.short(),
+                    work.short()
+                ),
             },
         ),
         TaskEventKind::Ended { attempt, termination, candidate, report } => {

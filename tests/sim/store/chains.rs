@@ -54,6 +54,7 @@ fn chains_read_by_another_handle_equal_the_written_state() {
                 owner: owner.clone(),
                 session: (round % 2 == 0).then(|| format!("session {round}")),
                 resumed: round % 4 == 0,
+                work: (round % 3 == 0).then(|| commit.clone()),
             },
             2 => TaskEventKind::Ended {
                 attempt,

@@ -58,6 +58,7 @@ fn situation_of_run(kind: &RunEventKind) -> Option<String> {
 fn situation_of_task(kind: &TaskEventKind) -> Option<String> {
     Some(match kind {
         TaskEventKind::Started { resumed: true, .. } => "session resumed".into(),
+        TaskEventKind::Started { work: Some(_), .. } => "candidate continued".into(),
         TaskEventKind::Ended { report: Some(report), .. } => format!("ended: {}", report.class),
         TaskEventKind::Retried { reason, .. } => format!("retried: {reason}"),
         TaskEventKind::Failed { cause, .. } => cause.clone(),

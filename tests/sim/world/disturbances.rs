@@ -48,6 +48,7 @@ impl RunWorld {
                     owner,
                     session,
                     resumed: true,
+                    work: None,
                 }
             }
             0 => Observation::Verified { task, attempt, tree, checks, stderr: None },
@@ -97,6 +98,7 @@ impl RunWorld {
                     owner: "elsewhere".into(),
                     session: None,
                     resumed: false,
+                    work: None,
                 }
             }
         };

@@ -45,6 +45,7 @@ impl RunWorld {
     /// a new session.
     fn dispatch(&mut self, task: &TaskId, attempt: u32) {
         let state = &self.state.tasks[task];
+        let may_continue = state.candidate_to_continue(&self.policy).is_some();
         let previous =
             state.session.clone().filter(|s| self.policy.resumable && s.owner == self.owner);
         let resumed = previous.is_some();
@@ -57,6 +58,9 @@ impl RunWorld {
             }
         };
         let owner = self.owner.clone();
+        // The work of a candidate may not merge.
+        let continues = may_continue && !resumed && self.choices.below(3) > 0;
+        let work = continues.then(|| self.oid());
         let observation = Observation::Dispatched {
             task: task.clone(),
             attempt,
@@ -65,6 +69,7 @@ impl RunWorld {
             owner,
             session,
             resumed,
+            work,
         };
         if self.observe(observation) {
             self.in_flight.insert(Effect::Await(task.clone(), attempt));

@@ -71,8 +71,16 @@ impl RunWorld {
 
     /// Checks each condition for the start of an attempt, and records the start.
     pub(super) fn check_dispatch(&mut self, observation: &Observation) {
-        let Observation::Dispatched { task, attempt, base, worktree, owner, session, resumed } =
-            observation
+        let Observation::Dispatched {
+            task,
+            attempt,
+            base,
+            worktree,
+            owner,
+            session,
+            resumed,
+            work,
+        } = observation
         else {
             return;
         };
@@ -114,6 +122,11 @@ impl RunWorld {
             oracle.dependencies_allow(planned, policy),
             "{task}: started before its dependencies"
         );
+        if work.is_some() {
+            assert!(policy.from_candidate && !policy.report && !*resumed, "{task}: continued");
+            assert!(expected.candidate.is_some(), "{task}: continued no candidate");
+            assert!(expected.rejections < policy.feedback, "{task}: continued in the last attempt");
+        }
         let id = session.clone().unwrap_or_default();
         let current = OracleSession {
             id,

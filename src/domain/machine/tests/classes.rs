@@ -111,6 +111,7 @@ fn session_resumes_only_with_the_same_base_worktree_owner_and_id() {
         owner: "here".into(),
         session: Some("s-one-1".into()),
         resumed: true,
+        work: None,
     };
     let mut others = [same.clone(), same.clone(), same.clone(), same.clone()];
     for (n, other) in others.iter_mut().enumerate() {
@@ -204,4 +205,62 @@ fn reconsidered_candidate_adds_no_session_to_the_spend() {
     let spend = bench.task("one").spend;
     bench.observe(Observation::Requested(Request::Reconsider(id("one"))));
     assert_eq!((&bench.task("one").phase, bench.task("one").spend), (&Phase::Verifying, spend));
+}
+
+#[test]
+fn attempt_continues_from_the_rejected_candidate_except_the_last() {
+    let policy = Policy { from_candidate: true, feedback: 2, ..lenient() };
+    let mut bench = MachineBench::new(&["one"], policy);
+    let next = |bench: &MachineBench| {
+        bench.task("one").candidate_to_continue(&bench.policy).map(|c| c.commit.clone())
+    };
+    assert_eq!(next(&bench), None, "there is no candidate yet");
+    bench.fail("one", "tests");
+    assert_eq!(next(&bench), Some(oid('c')));
+    bench.policy.from_candidate = false;
+    assert_eq!(next(&bench), None, "`from = \"base\"`");
+    bench.policy.from_candidate = true;
+    bench.fail("one", "tests");
+    assert_eq!(next(&bench), None, "the last attempt starts from the base");
+    bench.policy.feedback = 5;
+    assert_eq!(next(&bench), Some(oid('c')));
+    bench
+        .observe(Observation::Requested(Request::Skip { task: id("one"), message: String::new() }));
+    assert_eq!(next(&bench), None, "the task has ended");
+}
+
+#[test]
+fn attempt_does_not_continue_from_work_that_was_cut_off() {
+    for (termination, class) in [
+        (Termination::Stopped, Class::Ok),
+        (Termination::Lost, Class::Crashed),
+        (Termination::Exited(1), Class::RateLimited),
+    ] {
+        let policy = Policy { from_candidate: true, resumable: false, ..lenient() };
+        let mut bench = MachineBench::new(&["one"], policy);
+        assert!(bench.start("one"));
+        bench.end_with("one", termination, Some(report(class)), true);
+        assert!(bench.task("one").candidate.is_some());
+        assert_eq!(bench.task("one").candidate_to_continue(&bench.policy), None, "{class}");
+    }
+}
+
+#[test]
+fn dispatch_with_work_is_refused_unless_the_candidate_may_be_continued() {
+    let policy = Policy { from_candidate: true, ..lenient() };
+    let mut bench = MachineBench::new(&["one"], policy);
+    let dispatched = |attempt, resumed| Observation::Dispatched {
+        task: id("one"),
+        attempt,
+        base: oid('a'),
+        worktree: "p01".into(),
+        owner: "here".into(),
+        session: None,
+        resumed,
+        work: Some(oid('f')),
+    };
+    assert_eq!(bench.observe(dispatched(1, false)), []);
+    bench.fail("one", "tests");
+    assert_eq!(bench.observe(dispatched(2, true)), []);
+    assert_eq!(bench.observe(dispatched(2, false)).len(), 1);
 }

@@ -114,6 +114,7 @@ impl MachineBench {
             owner: "here".into(),
             session: session.map(|s| s.id).or(given),
             resumed,
+            work: None,
         };
         !self.observe(observation).is_empty()
     }
