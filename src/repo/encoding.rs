@@ -62,6 +62,15 @@ impl FileEncoding {
     }
 }
 
+/// Returns true if the attributes of a worktree name an encoding for a path. They may be those that
+/// an agent has left.
+pub(super) fn has_encoding(local: &gix::Repository, state: &State, path: &BStr) -> Result<bool> {
+    let attributes = local
+        .attributes_only(state, Source::WorktreeThenIdMapping)
+        .context("cannot read the attributes")?;
+    Ok(EncodingRules { attributes }.value(path)?.is_some())
+}
+
 /// The encodings of the files of an index.
 pub(super) struct EncodingRules<'repo> {
     attributes: gix::AttributeStack<'repo>,

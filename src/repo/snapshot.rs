@@ -18,6 +18,7 @@ use gix::objs::tree::EntryKind;
 use gix::worktree::stack::state::{attributes, ignore};
 
 use super::agent_index::{AgentIndex, is_repository};
+use super::encoding::has_encoding;
 use super::walk::{self, UntrackedKind};
 use super::worktree_cache;
 use super::worktree_record::WorktreeRecord;
@@ -265,17 +266,20 @@ impl<'a> WorktreeReader<'a> {
             return Ok(Some((EntryKind::Link, id)));
         }
         let relative = Path::new(OsStr::from_bytes(path));
-        let outcome =
-            self.filters.convert_to_git(file, relative, self.state).with_context(failed)?;
         let mut content = Vec::new();
-        match outcome {
-            ToGitOutcome::Unchanged(mut file) => {
+        match self.filters.convert_to_git(file, relative, self.state) {
+            Ok(ToGitOutcome::Unchanged(mut file)) => {
                 std::io::Read::read_to_end(&mut file, &mut content).with_context(failed)?;
             }
-            ToGitOutcome::Buffer(buffer) => content.extend_from_slice(buffer),
-            ToGitOutcome::Process(mut stream) => {
+            Ok(ToGitOutcome::Buffer(buffer)) => content.extend_from_slice(buffer),
+            Ok(ToGitOutcome::Process(mut stream)) => {
                 std::io::Read::read_to_end(&mut stream, &mut content).with_context(failed)?;
             }
+            // The work is kept as it is. Such a commit is refused when it wants to land.
+            Err(_) if has_encoding(self.local, self.state, path)? => {
+                content = std::fs::read(&full).with_context(failed)?;
+            }
+            Err(error) => return Err(error).with_context(failed),
         }
         let id = objects::retry_write(|| self.local.write_blob(&content).map(gix::Id::detach))?;
         let executable = if self.trust_executable {

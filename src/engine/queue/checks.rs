@@ -88,7 +88,8 @@ pub(super) struct RulesChange {
 }
 
 impl RulesChange {
-    /// Returns the rule files that the tree of a verification changes, or `None` if it changes none.
+    /// Returns the rule files that the tree of a verification changes, or `None` if it changes
+    /// none.
     pub(super) fn find(
         context: &QueueContext,
         verification: &TrainVerification,

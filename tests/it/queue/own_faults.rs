@@ -2,6 +2,8 @@
 //! land.
 
 use super::QueueSandbox;
+use crate::job::TestJob;
+use crate::sandbox::Sandbox;
 
 /// Creates the branch `bad` from `main` with further entries in its tree, each a line as of
 /// `git ls-tree`.
@@ -203,4 +205,18 @@ fn check_that_removes_its_worktree_rejects_its_branch() {
     queue.branch("bad", "main", &[("removes", "")]);
     queue.add(&["bad", "b0"]);
     rejects_bad(&queue, "");
+}
+
+#[test]
+fn task_that_brings_an_unknown_encoding_is_rejected_and_learns_the_reason() {
+    let sandbox = Sandbox::new(TestJob::new(&["alpha", ".gitattributes"]));
+    let task = "_dot_gitattributes";
+    let unknown = "edit .gitattributes 'alpha working-tree-encoding=NO-SUCH'";
+    // The file is read with the encoding when the work is saved.
+    sandbox.script(&format!("{task}.1"), &format!("{unknown}; touch alpha"));
+    let feedback = "expect_feedback 'git-harness cannot write `working-tree-encoding=NO-SUCH`'";
+    sandbox.script(&format!("{task}.2"), &format!("{feedback}; edit .gitattributes '# fine'"));
+    sandbox.run(&["start"]).exits(0);
+    let attempts = |name: &str| sandbox.task(name)["attempts"].clone();
+    assert_eq!((attempts(task), attempts("alpha")), (2.into(), 1.into()));
 }
