@@ -452,6 +452,19 @@ pub(crate) struct Why<'a> {
     pub origins: Vec<Origin<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fails_with: Vec<FailsWith<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub queue: Vec<UnlandedEntry>,
+}
+
+/// A branch that proposes a commit and has not landed one.
+#[derive(Debug, Serialize)]
+pub(crate) struct UnlandedEntry {
+    /// The full ref name of the target.
+    pub target: String,
+    /// The branch.
+    pub entry: String,
+    /// The place in the queue, or the reason why the branch did not land.
+    pub why: String,
 }
 
 /// The work that a commit comes from.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 
+use super::events;
 use crate::domain::id::{Oid, Timestamp};
 use crate::domain::queue::{FailureRate, QueueSettings, rank};
 use crate::process::Lock;
@@ -194,6 +195,24 @@ impl QueueSummary {
         if let Some(row) = self.branches.get_mut(entry) {
             row.state = state;
         }
+    }
+
+    /// Returns the entries that propose a commit and have not landed one, each with the reason.
+    pub(in crate::commands) fn unlanded(&self, commit: &Oid) -> Vec<(&str, String)> {
+        let mut found = Vec::new();
+        for (position, (entry, row)) in self.ordered().into_iter().enumerate() {
+            let why = match &row.state {
+                BranchState::Waiting => format!("{entry}: waits in the queue, at {}", position + 1),
+                BranchState::Ejected(reason) => events::ejection(entry, reason).join("\n"),
+                BranchState::Removed(why) => format!("{entry}: {why}"),
+                BranchState::Landed(None) => events::nothing_landed(entry),
+                BranchState::Landed(Some(_)) => continue,
+            };
+            if row.commit == *commit {
+                found.push((entry, why));
+            }
+        }
+        found
     }
 
     /// Returns the joint failures: rejected entries, each with its candidate and with the landing

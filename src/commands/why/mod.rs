@@ -28,6 +28,8 @@ pub(super) fn run(here: &Path, args: &args::WhyArgs, ui: &Ui) -> Result<u8> {
     let commit = store.repo().resolve_commit(args.commit.as_deref().unwrap_or("HEAD"))?;
     let origins = Origins::of(&store)?.find(&commit)?;
     let joint = joint_failures(&store, &commit, &origins)?;
+    let queue = unlanded_entries(&store, &commit)?;
+    let is_unknown = origins.is_empty() && joint.is_empty() && queue.is_empty();
     if args.json {
         let list = origins.iter().map(wire).collect();
         let fails_with = joint.iter().map(|failure| cli::FailsWith {
@@ -35,9 +37,10 @@ pub(super) fn run(here: &Path, args: &args::WhyArgs, ui: &Ui) -> Result<u8> {
             commit: failure.commit.as_str(),
         });
         let fails_with = fails_with.collect();
-        let why = cli::Why { v: cli::Version, commit: commit.as_str(), origins: list, fails_with };
+        let why =
+            cli::Why { v: cli::Version, commit: commit.as_str(), origins: list, fails_with, queue };
         ui.json(&why)?;
-    } else if origins.is_empty() && joint.is_empty() {
+    } else if is_unknown {
         ui.status(&format!(
             "{}: not made by a run or a queue, as far as this repository knows",
             commit.short()
@@ -49,14 +52,30 @@ pub(super) fn run(here: &Path, args: &args::WhyArgs, ui: &Ui) -> Result<u8> {
         for origin in &origins {
             text.push_str(&page(&store, origin)?);
         }
-        joint.iter().for_each(|failure| text.push_str(&format!("    {}\n", failure.text)));
+        let said = queue.iter().flat_map(|entry| entry.why.lines());
+        said.for_each(|line| text.push_str(&format!("    {line}\n")));
+        // The reason of a rejected entry names its partner already.
+        for failure in joint.iter().filter(|f| !queue.iter().any(|e| e.why.starts_with(&f.text))) {
+            text.push_str(&format!("    {}\n", failure.text));
+        }
         ui.result(&printable(&text));
     }
     if args.repair && !origins.is_empty() {
         repair(&store, &commit, &origins, ui)?;
     }
-    let is_unknown = origins.is_empty() && joint.is_empty();
     Ok(if is_unknown { error::INCOMPLETE } else { error::OK })
+}
+
+/// Returns the branches that propose a commit and have not landed one, in all queues.
+fn unlanded_entries(store: &Store, commit: &Oid) -> Result<Vec<cli::UnlandedEntry>> {
+    let mut found = Vec::new();
+    for target in store.queued_targets()? {
+        let summary = QueueSummary::read(store, &target)?;
+        for (entry, why) in summary.unlanded(commit) {
+            found.push(cli::UnlandedEntry { target: target.clone(), entry: entry.to_owned(), why });
+        }
+    }
+    Ok(found)
 }
 
 /// Two entries of a queue that fail together only.

@@ -82,3 +82,20 @@ fn renamed_branch_counts_as_not_landed() {
     assert_eq!(queue.states()["b0"], "removed");
     assert_eq!(queue.why("b0"), "its branch was deleted");
 }
+
+#[test]
+fn why_knows_branches_that_have_not_landed() {
+    let queue = QueueSandbox::new("");
+    queue.good(1);
+    queue.branch("bad", "main", &[("f5", "BAD\n")]);
+    queue.add(&["b0", "bad"]);
+    let why = |branch: &str| queue.sandbox.run(&["why", branch]).exits(0).stdout;
+    assert!(why("bad").ends_with("    bad: waits in the queue, at 2\n"), "{}", why("bad"));
+    queue.sandbox.run(&["queue", "run"]).exits(1);
+    let said = why("bad");
+    assert!(said.contains("    bad: rejected: it fails alone on the target\n"), "{said}");
+    let json = queue.sandbox.run(&["why", "--json", "bad"]).exits(0).stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["queue"][0]["entry"], "bad");
+    assert_eq!(json["queue"][0]["target"], "refs/heads/main");
+}
