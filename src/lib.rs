@@ -16,6 +16,7 @@ pub(crate) mod contract;
 pub(crate) mod failpoint;
 pub(crate) mod process;
 pub(crate) mod repo;
+mod sandbox;
 
 pub(crate) mod job;
 pub(crate) mod planning;

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::{job_file, job_plan, prompts, workspace};
+use super::{job_file, job_plan, prompts, sandbox, workspace};
 use crate::ambient;
 use crate::cli as args;
 use crate::domain::id::RunId;
 use crate::error;
-use crate::job::{Job, placeholders};
+use crate::job::{Job, SandboxMode, placeholders};
 use crate::process;
+use crate::sandbox::SandboxChoice;
 use crate::store::{Store, layout};
 use crate::ui::{Ui, human, table};
 use crate::wire::cli;
@@ -182,6 +183,27 @@ fn check_job(store: &Store, job_file: &job_file::LoadedJob, diagnoses: &mut Vec<
         }
     }
     diagnoses.push(writable(&workspace::worktrees_root(repo, job)));
+    diagnoses.extend(sandboxed(store, job));
+}
+
+/// Tries the boundary of the sandbox, if the job wants one.
+fn sandboxed(store: &Store, job: &Job) -> Option<Diagnosis> {
+    let subject = "sandbox".to_owned();
+    let missing = match job.sandbox.mode {
+        SandboxMode::Off => return None,
+        SandboxMode::Auto => Severity::Note,
+        SandboxMode::Require => Severity::Problem,
+    };
+    Some(match sandbox::try_machine(store, job) {
+        SandboxChoice::Unavailable(why) => {
+            let text = format!("none, so agents and checks have your rights: {why}");
+            (missing, subject, text)
+        }
+        choice @ (SandboxChoice::Sandboxed(_) | SandboxChoice::Off) => {
+            let text = format!("{}; nothing that it must prevent succeeded", choice.describe());
+            (Severity::Ok, subject, text)
+        }
+    })
 }
 
 /// Checks that worktrees can be made below a folder.

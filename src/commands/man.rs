@@ -51,6 +51,7 @@ pub const PAGES: &[(&str, &str)] = pages![
     "git-harness-completions.1",
     "githarness-job.5",
     "githarness-preset.7",
+    "githarness-security.7",
     "githarness-internals.7",
 ];
 

@@ -23,6 +23,7 @@ mod replan;
 mod request;
 mod review;
 mod rule_hints;
+mod sandbox;
 mod show;
 mod skill;
 mod start;

@@ -162,7 +162,7 @@ fn caller(store: &Store, here: &Path, args: &cli::NewArgs) -> Result<(toml::Tabl
         let table = |key: &str| text.get(key).and_then(toml::Value::as_table).cloned();
         agent = table("agent").unwrap_or_default();
         presets = table("presets").unwrap_or_default();
-        for key in ["prompt", "allow-empty", "sandbox"] {
+        for key in ["prompt", "allow-empty"] {
             agent.remove(key);
         }
     }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use super::sandbox;
 use super::workspace::{self, Workspace};
 use crate::cli;
 use crate::domain::machine::{Observation, Request};
@@ -35,6 +36,7 @@ pub(super) fn run(here: &Path, args: &cli::PollArgs, ui: &Ui) -> Result<u8> {
         ui.status(&format!("the run `{run}` is cancelled"));
         return Ok(error::POLL_ENDED);
     }
+    sandbox::announce(&store, &run, workspace.job()?, ui)?;
     let mut lines = Ui::new(false);
     let mut report = |report: RunReport<'_>| lines.report(&report);
     let options = RunOptions { wait: false, ..RunOptions::default() };

@@ -11,7 +11,7 @@ use super::job_file::{self, LoadedJob};
 use super::job_plan::{self, JobPlan, PlanScope};
 use super::replan::{self, PlanOverrides};
 use super::workspace::{self, Workspace};
-use super::{accounts, adopt, prompts};
+use super::{accounts, adopt, prompts, sandbox};
 use crate::cli::StartArgs;
 use crate::domain::event::Halt;
 use crate::domain::id::{RunId, TaskId};
@@ -248,6 +248,7 @@ fn make(
         }
         return Ok(None);
     }
+    sandbox::ensure(store, &job.job)?;
     let pinned = job_file::pinned_files(repo, job, &base)?;
     let proof = workspace::hold(store, &run)?;
     // A power cut may have interrupted the creation of a run of this name.
@@ -299,6 +300,7 @@ fn carry_out(
     ui: &Ui,
 ) -> Result<u8> {
     let run = proof.run().clone();
+    sandbox::announce(&workspace.store, &run, workspace.job()?, ui)?;
     let mut live = Ui::with_progress(args.quiet, workspace.state().tasks.len());
     let stopped = {
         let mut report = |report: engine::RunReport<'_>| live.report(&report);

@@ -84,6 +84,7 @@ fn status_context(
         reason: None,
         landing: workspace.landing_tasks()?,
         output: workspace.output_path().map(str::to_owned),
+        sandbox: super::sandbox::recorded(store, workspace.run()),
         measured: measured.map(|(m, _)| MeasuredTokens {
             planned: m.planned,
             reported: m.reported,
@@ -165,6 +166,7 @@ fn screen(workspace: &Workspace, context: &StatusContext, measured: Option<Measu
         },
         row("tasks", format!("{}: {}", state.tasks.len(), human::counts(state))),
     ];
+    rows.extend(context.sandbox.iter().map(|sandbox| row("sandbox", sandbox.clone())));
     rows.extend(rate(state).map(|text| row("rate", text)));
     rows.push(row("cost", human::spend(state.spend())));
     rows.extend(measured.map(|(measured, budget)| row("tokens", measured.text(budget))));

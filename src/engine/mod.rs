@@ -47,8 +47,10 @@ use crate::domain::state::RunState;
 use crate::job::{AgentSection, Job};
 use crate::process::Environ;
 use crate::repo::Identity;
+use crate::sandbox::SandboxChoice;
 use crate::store::{Store, layout};
 use crate::verify::rules::RuleFiles;
+use crate::wire::keeper::SandboxSpec;
 use crate::wire::run::Manifest;
 
 pub(crate) use dispatcher::{Engine, prepare};
@@ -176,6 +178,28 @@ impl Context {
     /// Returns the environment of a keeper and its commands, with the variables in `pass`.
     fn keeper_environment(&self, dir: &Path, pass: &[String]) -> Environ {
         assignment::environment(&self.environment, &self.identity, dir, pass)
+    }
+
+    /// Returns the folder that holds the worktrees of all runs.
+    fn all_worktrees(&self) -> &Path {
+        self.worktrees.parent().unwrap_or(&self.worktrees)
+    }
+
+    /// Returns the sandbox that the job chooses.
+    pub(crate) fn sandbox_choice(&self) -> SandboxChoice {
+        self.queue.choose_sandbox(self.job.sandbox.mode, self.all_worktrees())
+    }
+
+    /// Returns the sandbox of the run's commands, with or without the machine's network.
+    fn sandbox(&self, network: bool) -> Result<Option<SandboxSpec>> {
+        self.queue.sandbox(self.job.sandbox.mode, self.all_worktrees(), network)
+    }
+
+    /// Returns the sandbox of a session. A resumed session gets the home that it left.
+    fn session_sandbox(&self, preset: &Preset, resumes: bool) -> Result<Option<SandboxSpec>> {
+        let home_files = || preset.env.home.clone();
+        let spec = self.sandbox(true)?;
+        Ok(spec.map(|spec| SandboxSpec { home_files: home_files(), keeps_home: resumes, ..spec }))
     }
 
     /// Returns the ref that an attempt's keeper publishes.

@@ -3,7 +3,8 @@
 use super::Job;
 
 /// The sections that can change without invalidating the results of an ended run.
-const RESULTS_STAY_VALID: [&str; 5] = ["[plan]", "[worktree]", "[retry]", "[limits]", "[queue]"];
+const RESULTS_STAY_VALID: [&str; 6] =
+    ["[plan]", "[worktree]", "[sandbox]", "[retry]", "[limits]", "[queue]"];
 
 /// Returns the sections in which two jobs differ, in the order of the documentation.
 pub(crate) fn changed_sections(old: &Job, new: &Job) -> Vec<&'static str> {
@@ -13,6 +14,7 @@ pub(crate) fn changed_sections(old: &Job, new: &Job) -> Vec<&'static str> {
         ("[agent]", old.agent != new.agent),
         ("[presets]", old.presets != new.presets),
         ("[worktree]", old.worktree != new.worktree),
+        ("[sandbox]", old.sandbox != new.sandbox),
         ("[[check]]", old.checks != new.checks),
         ("[scope]", old.scope != new.scope),
         ("[output]", old.output != new.output),

@@ -19,8 +19,8 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
         path: "",
         header: "the job file",
         keys: &[
-            "job", "plan", "agent", "worktree", "check", "scope", "output", "evaluate", "retry",
-            "limits", "queue", "presets",
+            "job", "plan", "agent", "worktree", "sandbox", "check", "scope", "output", "evaluate",
+            "retry", "limits", "queue", "presets",
         ],
     },
     SectionKeys {
@@ -70,7 +70,6 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
             "timeout",
             "idle-timeout",
             "env",
-            "sandbox",
             "allow-empty",
         ],
     },
@@ -78,6 +77,11 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
         path: "worktree",
         header: "[worktree]",
         keys: &["root", "setup", "keep", "sparse"],
+    },
+    SectionKeys {
+        path: "sandbox",
+        header: "[sandbox]",
+        keys: &["mode", "caches", "network", "limits", "inject"],
     },
     SectionKeys {
         path: "check",
@@ -173,14 +177,14 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
     SectionKeys { path: "presets", header: "[presets]", keys: &[] },
 ];
 
-/// A key of a planned feature. Only one value is accepted until the feature exists.
+/// A key of a planned feature. At most one value is accepted until the feature exists.
 #[derive(Debug)]
 pub(super) struct ReservedKey {
     /// The path of the section.
     pub(super) section: &'static str,
     /// The key.
     pub(super) key: &'static str,
-    /// The accepted value, as TOML.
+    /// The accepted value, as TOML. Empty if every value is refused.
     pub(super) accepted: &'static str,
     /// The values that the feature will have, as TOML. They are refused as "not available yet".
     pub(super) planned: &'static [&'static str],
@@ -191,11 +195,32 @@ pub(super) struct ReservedKey {
 /// All reserved keys.
 pub(super) const RESERVED_KEYS: &[ReservedKey] = &[
     ReservedKey {
-        section: "agent",
-        key: "sandbox",
-        accepted: r#""off""#,
-        planned: &[r#""auto""#, r#""require""#],
-        feature: "the sandbox",
+        section: "sandbox",
+        key: "caches",
+        accepted: "",
+        planned: &[],
+        feature: "caches of sandboxes",
+    },
+    ReservedKey {
+        section: "sandbox",
+        key: "network",
+        accepted: "",
+        planned: &[],
+        feature: "the network of sandboxes",
+    },
+    ReservedKey {
+        section: "sandbox",
+        key: "limits",
+        accepted: "",
+        planned: &[],
+        feature: "the limits of sandboxes",
+    },
+    ReservedKey {
+        section: "sandbox",
+        key: "inject",
+        accepted: "",
+        planned: &[],
+        feature: "credentials that stay outside of sandboxes",
     },
     ReservedKey {
         section: "worktree",

@@ -22,6 +22,7 @@ pub(crate) mod placeholders;
 mod read;
 #[cfg(test)]
 mod refusals;
+mod sandbox;
 mod schema;
 mod section;
 mod size;
@@ -34,6 +35,7 @@ pub(crate) use duration::parse_duration;
 pub(crate) use errors::{JobError, JobErrors, in_prose, position, suggest};
 pub(crate) use globs::{PathGlobs, ScopePattern};
 pub(crate) use names::slug;
+pub(crate) use sandbox::SandboxMode;
 pub use schema::Job;
 pub use schema::MergeStyle;
 pub(crate) use schema::{
@@ -64,7 +66,7 @@ pub fn parse(text: &str, file: &str) -> Result<Job, JobErrors> {
 }
 
 /// Parses the sections that the merge queue for branches uses: `[queue]`, `[[check]]`,
-/// `[worktree]` and the key `[scope] protect`.
+/// `[worktree]`, `[sandbox]` and the key `[scope] protect`.
 ///
 /// Errors in other sections do not count, because a repository can have a queue without a job.
 pub(crate) fn parse_queue(text: &str, file: &str) -> Result<Job, JobErrors> {
@@ -75,7 +77,7 @@ pub(crate) fn parse_queue(text: &str, file: &str) -> Result<Job, JobErrors> {
     let job = read::job(&Section::top(&report, document.get_ref()));
     let is_relevant = |error: &JobError| {
         let section = error.key.split(['.', '[']).next().unwrap_or_default();
-        ["queue", "check", "worktree"].contains(&section) || error.key == "scope.protect"
+        ["queue", "check", "worktree", "sandbox"].contains(&section) || error.key == "scope.protect"
     };
     let errors: Vec<JobError> = report.into_errors().into_iter().filter(is_relevant).collect();
     if errors.is_empty() { Ok(job) } else { Err(failed(errors)) }

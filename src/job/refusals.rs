@@ -264,10 +264,21 @@ hint: known here are `{worktree}` and `{run}`"),
     (r#"[queue]
 pre-land = ["x", "{task.id}"]"#, "j:6:18: `pre-land` in [queue] cannot hold `{task.id}`: a hook does not know it
 hint: it finds what it needs in its environment: `$HARNESS_TARGET` and others"),
-    (r#"sandbox = "require""#, r#"j:5:11: `sandbox = "require"` is not available yet: it comes with the sandbox; use `sandbox = "off"`"#),
-    (r#"sandbox = "of""#, r#"j:5:11: `sandbox` in [agent] has an unknown value: "of"
+    (r#"sandbox = "off""#, r#"j:5:1: unknown key `sandbox` in [agent]
+hint: known are `preset`, `command`, `model`, `permissions`, `args`, `max-turns`, `prompt`, `timeout`, `idle-timeout`, `env` and `allow-empty`"#),
+    (r#"[sandbox]
+mode = "of""#, r#"j:6:8: `mode` in [sandbox] has an unknown value: "of"
 hint: did you mean "off"?"#),
-    ("sandbox = true", "j:5:11: `sandbox` in [agent] must be a string, not `true` or `false`"),
+    (r#"[sandbox]
+mode = true"#, "j:6:8: `mode` in [sandbox] must be a string, not `true` or `false`"),
+    (r#"[sandbox]
+caches = ["~/.npm"]
+network = []
+limits = { processes = 5 }
+inject = ["KEY"]"#, "j:6:10: `caches` is not available yet: it comes with caches of sandboxes; leave it out
+j:7:11: `network` is not available yet: it comes with the network of sandboxes; leave it out
+j:8:10: `limits` is not available yet: it comes with the limits of sandboxes; leave it out
+j:9:10: `inject` is not available yet: it comes with credentials that stay outside of sandboxes; leave it out"),
     ("[worktree]
 sparse = 1", "j:6:10: `sparse` in [worktree] must be `true` or `false`, not a whole number"),
     ("[worktree]

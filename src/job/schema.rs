@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::globs::{PathGlobs, ScopePattern};
+use super::sandbox::SandboxSection;
 use crate::contract::ast_equal::AstEqualOptions;
 
 /// A job: the goal, the plan, the agent, the checks, and the rules for landing.
@@ -17,6 +18,8 @@ pub struct Job {
     pub agent: AgentSection,
     /// `[worktree]`.
     pub worktree: WorktreeSection,
+    /// `[sandbox]`.
+    pub sandbox: SandboxSection,
     /// `[[check]]`, in the order in which they run. May be empty.
     pub checks: Vec<Check>,
     /// `[scope]`.

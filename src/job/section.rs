@@ -150,12 +150,20 @@ impl<'a> Section<'a> {
         let Some(reserved) = reserved.find(|r| r.section == self.keys.path && r.key == key) else {
             return;
         };
+        let at = value.span().start;
+        if reserved.accepted.is_empty() {
+            let error = ValueError::new(format!(
+                "`{key}` is not available yet: it comes with {}; leave it out",
+                reserved.feature
+            ));
+            self.errors.add(at, &self.path_of(key), error);
+            return;
+        }
         let value_as_toml = if reserved.accepted.starts_with('"') {
             value.get_ref().as_str().map(|text| format!("\"{text}\"")).ok_or("a string")
         } else {
             value.get_ref().as_bool().map(|flag| flag.to_string()).ok_or("`true` or `false`")
         };
-        let at = value.span().start;
         match value_as_toml {
             Ok(written) if written == reserved.accepted => {}
             Ok(written) if reserved.planned.contains(&&*written) => {

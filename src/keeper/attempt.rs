@@ -7,15 +7,16 @@ use anyhow::{Context, Result};
 
 use super::AssignedWork;
 use super::files;
+use super::sandbox;
 use super::session;
-use super::worktree::{prepare, redactor};
+use super::worktree::{PreparedWorktree, prepare, redactor};
 use crate::agent::preset::Preset;
 use crate::ambient;
 use crate::domain::id::Oid;
 use crate::domain::session::{Class, SessionReport, Usage};
 use crate::domain::termination::Termination;
 use crate::failpoint;
-use crate::process::{self, CommandResult, Git, Redactor, RefMove, RefUpdates, StopFlag};
+use crate::process::{self, CommandResult, Environ, Git, Redactor, RefMove, RefUpdates, StopFlag};
 use crate::repo::{self, Head, Identity, Repo, Worktree};
 use crate::wire::VERSION;
 use crate::wire::facts::{WireSessionReport, WireTermination};
@@ -36,26 +37,26 @@ pub(super) fn keep(
     let redactor = redactor(assigned)?;
     let preset = session::preset(&work.session)?;
     let mut given_up = None;
-    let (worktree, ended) =
-        match prepare(repo, dir, assigned, &assigned.assignment.worktree.commit, stop) {
-            Ok(worktree) => {
-                let prepared = began.elapsed();
-                if let Some(folder) = work.output.as_ref().and_then(|o| Path::new(o).parent()) {
-                    std::fs::create_dir_all(worktree.path.join(folder))?;
-                }
-                failpoint::hit("keeper.before-agent");
-                let command =
-                    session::command(dir, assigned, (&work.session, preset.as_ref()), &redactor);
-                let (ended, why) = session::run(&command, dir, preset.as_ref(), stop)?;
-                given_up = why;
-                if let Some(preset) = &preset {
-                    clear_litter(repo, &assigned.assignment.worktree.path, preset, &base)?;
-                }
-                failpoint::hit("keeper.agent-ended");
-                (Some((worktree, prepared)), Ok(ended))
+    let at = &assigned.assignment.worktree.commit;
+    let (worktree, ended) = match prepare(repo, dir, assigned, at, stop) {
+        Ok(PreparedWorktree { worktree, sandbox }) => {
+            let prepared = began.elapsed();
+            if let Some(folder) = work.output.as_ref().and_then(|o| Path::new(o).parent()) {
+                std::fs::create_dir_all(worktree.path.join(folder))?;
             }
-            Err(error) => (None, Err(format!("{error:#}"))),
-        };
+            failpoint::hit("keeper.before-agent");
+            let session = (&work.session, preset.as_ref());
+            let command = session::command(dir, assigned, session, &redactor, sandbox);
+            let (ended, why) = session::run(&command, dir, preset.as_ref(), stop)?;
+            given_up = why;
+            if let Some(preset) = &preset {
+                clear_litter(repo, &assigned.assignment.worktree.path, preset, &base)?;
+            }
+            failpoint::hit("keeper.agent-ended");
+            (Some((worktree, prepared)), Ok(ended))
+        }
+        Err(error) => (None, Err(format!("{error:#}"))),
+    };
     let saving = ambient::instant();
     let mut outcome = PublishedAttempt {
         v: VERSION,
@@ -68,6 +69,7 @@ pub(super) fn keep(
         leftover: 0,
         prepare_ms: 0,
         save_ms: 0,
+        sandbox: assigned.assignment.sandbox.as_ref().map(|_| sandbox::NAME.to_owned()),
     };
     let mut clean = true;
     match ended {
@@ -92,7 +94,9 @@ pub(super) fn keep(
         let (commit, tree) = if removed {
             (base.clone(), repo.tree_of(&base)?)
         } else {
-            save(repo, worktree, &first, work)?
+            let source = (&assigned.assignment, &assigned.env);
+            let head = sandbox::head_commit(repo, dir, source, (worktree, &first))?;
+            save(repo, worktree, (&first, head), work)?
         };
         let changed = tree != repo.tree_of(&base)?;
         outcome.candidate =
@@ -168,8 +172,14 @@ fn clear_litter(repo: &Repo, folder: &Path, preset: &Preset, base: &Oid) -> Resu
 }
 
 /// Saves the content of the worktree as a commit on top of `base`, the commit that was checked out,
-/// or on top of the agent's own commits. Returns the commit and its tree.
-fn save(repo: &Repo, worktree: &Worktree, base: &Oid, work: &AttemptWork) -> Result<(Oid, Oid)> {
+/// or on top of the agent's own commits, of which `head` is the last. Returns the commit and its
+/// tree.
+fn save(
+    repo: &Repo,
+    worktree: &Worktree,
+    (base, head): (&Oid, Option<Oid>),
+    work: &AttemptWork,
+) -> Result<(Oid, Oid)> {
     let base_tree = repo.tree_of(base)?;
     let mut snapshot = repo::snapshot(repo, worktree, &base_tree)
         .context("cannot save the work of the attempt")?;
@@ -178,14 +188,13 @@ fn save(repo: &Repo, worktree: &Worktree, base: &Oid, work: &AttemptWork) -> Res
     }
     if work.base != base.as_str() && snapshot.tree == base_tree {
         // A resumed session that changed nothing: the work of the earlier attempt stands.
-        let head = worktree.head_commit(repo).filter(|head| head != base);
-        if head.is_none() {
+        if head.as_ref().is_none_or(|head| head == base) {
             return Ok((base.clone(), snapshot.tree));
         }
     }
     // The agent may have committed. Commits on top of the base are kept. If HEAD does not descend
     // from the base, its history is not the task's, so only the content is taken.
-    let head = worktree.head_commit(repo).filter(|h| repo.is_ancestor(base, h).unwrap_or(false));
+    let head = head.filter(|h| repo.is_ancestor(base, h).unwrap_or(false));
     let parent = head.unwrap_or_else(|| base.clone());
     if parent != *base && repo.tree_of(&parent)? == snapshot.tree {
         return Ok((parent, snapshot.tree));
@@ -211,13 +220,19 @@ fn with_output(repo: &Repo, worktree: &Worktree, tree: &Oid, output: &str) -> Re
 
 /// Saves the worktree of an attempt whose keeper died, after ending the attempt's processes.
 /// Returns the commit and its tree, or `None` if the worktree cannot be saved.
-pub(crate) fn rescue(repo: &Repo, assignment: &Assignment) -> Option<(Oid, Oid)> {
+pub(crate) fn rescue(
+    repo: &Repo,
+    dir: &Path,
+    assignment: &Assignment,
+    env: &Environ,
+) -> Option<(Oid, Oid)> {
     process::kill_marked(&assignment.marker);
     let Work::Attempt(work) = &assignment.work else { return None };
     let worktree =
         repo::open_worktree(repo, &assignment.worktree.path, &assignment.worktree.index).ok()?;
     let base = Oid::parse(&assignment.worktree.commit).ok()?;
-    let saved = save(repo, &worktree, &base, work).ok();
+    let head = sandbox::head_commit(repo, dir, (assignment, env), (&worktree, &base));
+    let saved = save(repo, &worktree, (&base, head.ok().flatten()), work).ok();
     worktree.set_head(&Head::Detached, &base).ok();
     saved
 }

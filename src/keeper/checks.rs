@@ -7,11 +7,11 @@ use anyhow::Result;
 
 use super::AssignedWork;
 use super::built_in;
-use super::worktree::{prepare, redactor};
+use super::worktree::{PreparedWorktree, prepare, redactor};
 use crate::domain::termination::Termination;
 use crate::domain::verdict::HINT;
 use crate::failpoint;
-use crate::process::{self, Command, CommandResult, Containment, StopFlag};
+use crate::process::{self, Command, CommandResult, Confinement, Containment, StopFlag};
 use crate::repo::{self, Repo};
 use crate::wire::VERSION;
 use crate::wire::keeper::{CheckOutcome, CheckStep, ChecksOutcome, ChecksWork, millis};
@@ -24,6 +24,9 @@ pub(super) const QUOTE: usize = 4_000;
 
 /// The time limit of a `version` command.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// The sandbox of a check, and the flag that stops it.
+type Surroundings<'a> = (Option<&'a Confinement>, &'a StopFlag);
 
 /// Runs the checks and writes the outcome. Returns true: the keeper may serve another assignment.
 pub(super) fn keep(
@@ -59,17 +62,17 @@ fn run_steps(
     outcomes: &mut Vec<CheckOutcome>,
 ) -> std::result::Result<(), String> {
     let candidate = assigned.assignment.worktree.commit.as_str();
-    let mut shown: Option<(repo::Worktree, &str)> = None;
+    let mut shown: Option<(PreparedWorktree, &str)> = None;
     for (number, step) in work.checks.iter().enumerate() {
         let put_back = step.put_back.as_ref().map(|rules| rules.commit.as_str());
         // Built-in checks read trees and need no worktree.
         let commit = put_back.unwrap_or(candidate);
         if step.built_in.is_none() && shown.as_ref().is_none_or(|(_, at)| *at != commit) {
-            if let Some((worktree, _)) = &shown {
-                ensure_unchanged(repo, worktree)?;
+            if let Some((prepared, _)) = &shown {
+                ensure_unchanged(repo, &prepared.worktree)?;
             }
-            let worktree = prepare(repo, dir, assigned, commit, stop);
-            shown = Some((worktree.map_err(|error| format!("{error:#}"))?, commit));
+            let prepared = prepare(repo, dir, assigned, commit, stop);
+            shown = Some((prepared.map_err(|error| format!("{error:#}"))?, commit));
         }
         failpoint::hit("keeper.before-check");
         let result = match &step.built_in {
@@ -77,12 +80,15 @@ fn run_steps(
                 let tree = put_back.unwrap_or(&work.tree);
                 built_in::check(repo, assigned, tree, step, built_in).map(Ok)
             }
-            None => check(dir, assigned, number, step, stop),
+            None => {
+                let sandbox = shown.as_ref().and_then(|(prepared, _)| prepared.sandbox.as_ref());
+                check(dir, assigned, number, step, (sandbox, stop))
+            }
         };
         outcomes.push(result.map_err(|error| format!("`{}`: {error:#}", step.name))??);
     }
     match &shown {
-        Some((worktree, _)) => ensure_unchanged(repo, worktree),
+        Some((prepared, _)) => ensure_unchanged(repo, &prepared.worktree),
         None => Ok(()),
     }
 }
@@ -109,13 +115,13 @@ fn check(
     assigned: &AssignedWork,
     number: usize,
     step: &CheckStep,
-    stop: &StopFlag,
+    surroundings: Surroundings<'_>,
 ) -> Result<std::result::Result<CheckOutcome, String>> {
     let name = &step.name;
     let mut version = String::new();
     if let Some(argv) = &step.version {
         let (ended, output) =
-            run(dir, assigned, &format!("version-{number}"), argv, VERSION_TIMEOUT, stop)?;
+            run(dir, assigned, &format!("version-{number}"), argv, VERSION_TIMEOUT, surroundings)?;
         if ended.termination != Termination::Exited(0) {
             let how = ended.termination;
             return Ok(Err(format!("the version command of the check `{name}`: {how}: {output}")));
@@ -128,7 +134,7 @@ fn check(
     }
     let timeout = Duration::from_millis(step.timeout_ms);
     let (ended, output) =
-        run(dir, assigned, &format!("check-{number}"), &step.argv, timeout, stop)?;
+        run(dir, assigned, &format!("check-{number}"), &step.argv, timeout, surroundings)?;
     let ms = millis(ended.wall);
     let (passed, how) = match ended.termination {
         Termination::Exited(0) => (true, String::new()),
@@ -222,7 +228,7 @@ fn run(
     file: &str,
     argv: &[String],
     timeout: Duration,
-    stop: &StopFlag,
+    (sandbox, stop): Surroundings<'_>,
 ) -> Result<(CommandResult, String)> {
     let (stdout, stderr) = (dir.join(format!("{file}.out")), dir.join(format!("{file}.err")));
     let command = Command::new(
@@ -236,7 +242,8 @@ fn run(
     .redactor(redactor(assigned)?)
     .cap(CAP)
     .timeout(timeout)
-    .containment(Containment::OwnProcess);
+    .containment(Containment::OwnProcess)
+    .sandbox(sandbox.cloned());
     let ended = process::run(&command, stop)?;
     let output = super::excerpt(&command.stdout, &command.stderr, QUOTE);
     Ok((ended, output))

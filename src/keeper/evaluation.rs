@@ -45,10 +45,11 @@ pub(super) fn keep(
     match prepare(repo, dir, assigned, &assigned.assignment.worktree.commit, stop) {
         Err(_) if stop.is_raised() => {}
         Err(error) => outcome.termination = WireTermination::NotStarted(format!("{error:#}")),
-        Ok(worktree) => {
+        Ok(prepared) => {
             failpoint::hit("keeper.before-evaluator");
+            let session = (&work.session, preset.as_ref());
             let command =
-                session::command(dir, assigned, (&work.session, preset.as_ref()), &redactor);
+                session::command(dir, assigned, session, &redactor, prepared.sandbox.clone());
             let (ended, report, last_message) =
                 session::run_to_report(&command, dir, preset.as_ref(), stop)?;
             clean = ended.survivors == 0;
@@ -61,7 +62,7 @@ pub(super) fn keep(
             }
             // The evaluator's changes to the worktree are not kept: the next assignment resets the
             // worktree.
-            drop(worktree);
+            drop(prepared);
         }
     }
     outcome.files = Some(files_of(repo, dir, &outcome, &redactor)?);

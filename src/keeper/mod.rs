@@ -15,6 +15,7 @@ mod attempt;
 mod built_in;
 mod checks;
 mod evaluation;
+mod sandbox;
 mod session;
 mod worktree;
 
@@ -102,6 +103,7 @@ fn carry_out(
         Work::Checks(work) => checks::keep(&repo, dir, assigned, work, stop)?,
         Work::Evaluation(work) => evaluation::keep(&repo, dir, assigned, work, stop)?,
     };
+    sandbox::discard(dir)?;
     // A connected supervisor syncs before it reports the outcome to anybody. Without a supervisor,
     // the keeper syncs.
     if !inbox.is_some_and(KeeperInbox::is_connected) {

@@ -19,8 +19,8 @@ use crate::ambient;
 use crate::domain::session::{Class, SessionReport};
 use crate::domain::termination::Termination;
 use crate::process::{
-    self, Activity, Command, CommandResult, Containment, Listener, OutputStream, Redactor,
-    SignalTarget, StopFlag, StopSignal, StopStep,
+    self, Activity, Command, CommandResult, Confinement, Containment, Listener, OutputStream,
+    Redactor, SignalTarget, StopFlag, StopSignal, StopStep,
 };
 use crate::wire::keeper::SessionWork;
 
@@ -110,6 +110,7 @@ pub(super) fn command(
     assigned: &AssignedWork,
     (work, preset): (&SessionWork, Option<&Preset>),
     redactor: &Redactor,
+    sandbox: Option<Confinement>,
 ) -> Command {
     let prompt = dir.join(files::PROMPT);
     let (stdout, stderr) = (dir.join(files::STDOUT), dir.join(files::STDERR));
@@ -128,7 +129,8 @@ pub(super) fn command(
     .idle(work.idle_ms.map(Duration::from_millis))
     .linger(linger)
     .stop_steps(preset.map(stop_steps).unwrap_or_default())
-    .containment(Containment::ControlGroup);
+    .containment(Containment::ControlGroup)
+    .sandbox(sandbox);
     if work.prompt_on_stdin { command.stdin_file(prompt) } else { command }
 }
 
@@ -161,7 +163,7 @@ pub(super) fn run_to_report(
         None => (None, Some(String::from_utf8_lossy(&bytes(files::STDOUT)).into_owned())),
         Some(_) if !termination.began() => (None, None),
         Some(preset) => {
-            let message_file = std::fs::read(dir.join(files::LAST_MESSAGE)).ok();
+            let message_file = message_file(dir);
             let exit = session_exit(&termination, given_up);
             let stdout = bytes(files::STDOUT);
             let last_message = final_message(preset, exit, &stdout, message_file.as_deref());
@@ -200,6 +202,12 @@ pub(super) fn stop_steps(preset: &Preset) -> Vec<StopStep> {
     preset.stop.iter().map(step).collect()
 }
 
+/// Returns the content of the file for the last message, if the program has written it. In a
+/// sandbox an empty file is there from the beginning.
+fn message_file(dir: &Path) -> Option<Vec<u8>> {
+    std::fs::read(dir.join(files::LAST_MESSAGE)).ok().filter(|text| !text.is_empty())
+}
+
 /// Classifies a session by the files in its keeper's folder.
 pub(super) fn read(
     preset: &Preset,
@@ -209,7 +217,7 @@ pub(super) fn read(
     changed: Option<bool>,
 ) -> SessionReport {
     let bytes = |name: &str| std::fs::read(dir.join(name)).unwrap_or_default();
-    let last_message = std::fs::read(dir.join(files::LAST_MESSAGE)).ok();
+    let last_message = message_file(dir);
     classify(
         preset,
         session_exit(termination, given_up),

@@ -11,11 +11,12 @@ use anyhow::{Context, Result, bail};
 
 use super::AssignedWork;
 use super::files;
+use super::sandbox::AssignmentSandbox;
 use super::session;
 use crate::domain::id::Oid;
 use crate::domain::termination::Termination;
 use crate::failpoint;
-use crate::process::{self, Command, Containment, Redactor, StopFlag};
+use crate::process::{self, Command, Confinement, Containment, Redactor, StopFlag};
 use crate::repo::{self, Head, Repo, Worktree};
 use crate::wire::VERSION;
 use crate::wire::keeper::{Work, WorktreeSpec};
@@ -59,14 +60,23 @@ pub(super) fn redactor(assigned: &AssignedWork) -> Result<Redactor> {
         .context("the values of the variables in `[agent] env` cannot be redacted")
 }
 
-/// Prepares the worktree of an assignment at a commit.
+/// A worktree that is ready for the commands of an assignment.
+#[derive(Debug)]
+pub(super) struct PreparedWorktree {
+    /// The worktree.
+    pub(super) worktree: Worktree,
+    /// The sandbox of the commands, if they have one.
+    pub(super) sandbox: Option<Confinement>,
+}
+
+/// Prepares the worktree of an assignment at a commit, and its sandbox.
 pub(super) fn prepare(
     repo: &Repo,
     dir: &Path,
     assigned: &AssignedWork,
     commit: &str,
     stop: &StopFlag,
-) -> Result<Worktree> {
+) -> Result<PreparedWorktree> {
     let spec = &assigned.assignment.worktree;
     let commit = Oid::parse(commit)?;
     let head = spec.branch.clone().map_or(Head::Detached, Head::Branch);
@@ -76,8 +86,12 @@ pub(super) fn prepare(
         .reset_to(repo, &commit, &head, &spec.keep)
         .with_context(|| format!("cannot reset the worktree {}", spec.path.display()))?;
     failpoint::hit("keeper.worktree-reset");
-    if set_up(dir, assigned, stop)? {
+    let mut sandbox = AssignmentSandbox::prepare(repo, dir, &assigned.assignment, &worktree)?;
+    let confinement = sandbox.as_ref().map(AssignmentSandbox::setup_confinement);
+    if set_up(dir, assigned, confinement.as_ref(), stop)? {
         worktree.reset_to(repo, &commit, &head, &spec.keep)?;
+        // The setup may have changed the private `.git`.
+        sandbox = AssignmentSandbox::prepare(repo, dir, &assigned.assignment, &worktree)?;
     }
     for (path, source) in &spec.provided {
         // A file of the commit is judged, whatever the job has at its path.
@@ -86,7 +100,8 @@ pub(super) fn prepare(
                 .with_context(|| format!("cannot provide the job's file `{path}`"))?;
         }
     }
-    Ok(worktree)
+    let sandbox = sandbox.as_ref().map(AssignmentSandbox::confinement);
+    Ok(PreparedWorktree { worktree, sandbox })
 }
 
 /// Copies a file to a path of a worktree. Follows no symbolic link: a candidate chooses where its
@@ -150,7 +165,12 @@ fn forget_setup(spec: &WorktreeSpec) {
 }
 
 /// Runs the setup commands if they have not run in this worktree. Returns true if they ran.
-fn set_up(dir: &Path, assigned: &AssignedWork, stop: &StopFlag) -> Result<bool> {
+fn set_up(
+    dir: &Path,
+    assigned: &AssignedWork,
+    sandbox: Option<&Confinement>,
+    stop: &StopFlag,
+) -> Result<bool> {
     let spec = &assigned.assignment.worktree;
     if spec.setup.is_empty() {
         return Ok(false);
@@ -171,6 +191,7 @@ fn set_up(dir: &Path, assigned: &AssignedWork, stop: &StopFlag) -> Result<bool> 
             .redactor(redactor.clone())
             .cap(SETUP_CAP)
             .timeout(SETUP_TIMEOUT)
+            .sandbox(sandbox.cloned())
             .containment(Containment::OwnProcess);
         let ended = process::run(&command, stop)?;
         if ended.termination != Termination::Exited(0) {

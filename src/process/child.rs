@@ -9,6 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use super::StopFlag;
+use super::bubblewrap::SandboxFiles;
 use super::cgroup::Cgroup;
 use super::command::{Command, Containment};
 use super::detach::become_reaper;
@@ -95,10 +96,12 @@ fn supervise(
             become_reaper()?;
             ProcessTree::by_parent(&command.marker)
         }
-    };
+    }
+    .in_sandbox(command.sandbox.is_some());
     let begun = Instant::now();
-    let handle = {
-        let expression = build_expression(command, &program, stdout.writer()?, stderr.writer()?)?;
+    let (handle, files) = {
+        let (expression, files) =
+            build_expression(command, &program, stdout.writer()?, stderr.writer()?)?;
         let group = match command.containment {
             Containment::Marker | Containment::OwnProcess => None,
             Containment::ControlGroup => Cgroup::enter(&command.marker),
@@ -108,7 +111,7 @@ fn supervise(
         match started {
             Ok(handle) => {
                 tree.started(handle.pids().first().map_or(0, |pid| pid.cast_signed()), group);
-                handle
+                (handle, files)
             }
             Err(error) => {
                 return explain_start_error(&error, &program).map_or(Err(error), |why| {
@@ -124,6 +127,7 @@ fn supervise(
         stop,
         tree,
         handle,
+        files,
         begun,
         stdout,
         stderr,
@@ -219,6 +223,8 @@ struct Supervision<'a, 'l> {
     stop: &'a StopFlag,
     tree: ProcessTree,
     handle: duct::Handle,
+    /// The files of the sandbox, if there is one.
+    files: Option<SandboxFiles>,
     begun: Instant,
     stdout: CapturedStream,
     stderr: CapturedStream,
@@ -354,12 +360,18 @@ impl Supervision<'_, '_> {
             None => {
                 let status = self.handle.wait()?.status;
                 match (status.code(), status.signal()) {
-                    (Some(code), Some(_) | None) => Termination::Exited(code),
+                    (Some(code), Some(_) | None) => match &self.files {
+                        None => Termination::Exited(code),
+                        Some(files) if files.has_run()? => sandboxed_termination(code),
+                        Some(_) => return Err(sandbox_error(self.command)),
+                    },
                     (None, signal) => Termination::Signalled(signal.unwrap_or(0)),
                 }
             }
         };
-        let KillCount { ended: leftover, survivors } = kill_count;
+        let KillCount { ended, survivors } = kill_count;
+        // The kernel kills the processes of a sandbox together, so none is left behind.
+        let leftover = if self.files.is_some() { 0 } else { ended };
         Ok(CommandResult {
             termination,
             stdout_bytes,
@@ -371,6 +383,22 @@ impl Supervision<'_, '_> {
             survivors,
         })
     }
+}
+
+/// Returns the termination of a command by the exit code of its sandbox. The sandbox reports a
+/// signal as a shell does. Only the signals that are sent from outside are told from exit codes.
+fn sandboxed_termination(code: i32) -> Termination {
+    match code - 128 {
+        signal @ (9 | 15) => Termination::Signalled(signal),
+        _ => Termination::Exited(code),
+    }
+}
+
+/// Returns the error of a sandbox that could not be set up.
+fn sandbox_error(command: &Command) -> io::Error {
+    let text = std::fs::read_to_string(&command.stderr).unwrap_or_default();
+    let why = text.lines().next_back().unwrap_or("bwrap gave no reason").to_owned();
+    io::Error::other(format!("the sandbox could not be set up: {why}"))
 }
 
 fn readable(fd: &impl AsFd) -> PollFd<'_> {

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Environ, Redactor, StopStep};
+use super::{Confinement, Environ, Redactor, StopStep};
 
 /// The default of [`Command::cap`].
 const DEFAULT_CAP: u64 = 64 * 1024;
@@ -74,6 +74,9 @@ pub(crate) struct Command {
     pub grace: Duration,
     /// The method for finding the processes of the command.
     pub containment: Containment,
+    /// The sandbox; `None` for a command with the rights of this process. Program, arguments,
+    /// environment and `cwd` name paths of the machine, which are translated.
+    pub sandbox: Option<Confinement>,
 }
 
 impl Command {
@@ -104,6 +107,7 @@ impl Command {
             stop: Vec::new(),
             grace: DEFAULT_GRACE,
             containment: Containment::Marker,
+            sandbox: None,
         }
     }
 
@@ -150,6 +154,11 @@ impl Command {
     /// Sets the time between SIGTERM and SIGKILL.
     pub(crate) fn grace(self, grace: Duration) -> Self {
         Self { grace, ..self }
+    }
+
+    /// Sets the sandbox.
+    pub(crate) fn sandbox(self, sandbox: Option<Confinement>) -> Self {
+        Self { sandbox, ..self }
     }
 
     /// Sets the method for finding the processes of the command.

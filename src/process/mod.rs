@@ -22,6 +22,7 @@
 #![cfg_attr(test, expect(clippy::disallowed_macros, reason = "its tests start plain commands"))]
 
 mod ancestry;
+mod bubblewrap;
 mod cgroup;
 mod child;
 mod command;
@@ -31,6 +32,7 @@ mod detach;
 mod durable;
 mod environ;
 mod git;
+mod import;
 mod keeper_link;
 mod lock;
 mod loose_ref;
@@ -48,6 +50,7 @@ mod tree;
 mod watchdog;
 
 pub(crate) use ancestry::{assignment_of_this_process, hide_from_others};
+pub(crate) use bubblewrap::{Confinement, Mount, ORDINARY_ID};
 pub(crate) use child::{CommandResult, run, run_with_listener};
 #[cfg(test)]
 use command::Stdin;

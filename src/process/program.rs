@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::MARK;
+use super::bubblewrap::{Confinement, SandboxFiles};
 use super::command::{Command, Stdin};
+use super::{Environ, MARK};
 
 /// Retries for a program that another process still has open for writing.
 const TRIES: u32 = 20;
@@ -75,28 +76,49 @@ fn executable(path: &Path) -> Executable {
     }
 }
 
-/// Builds the `duct` expression of a command, in a process group of its own.
+/// Builds the `duct` expression of a command, in a process group of its own. A sandboxed command
+/// needs the files until it has ended.
 pub(super) fn build_expression(
     command: &Command,
     program: &Path,
     stdout: io::PipeWriter,
     stderr: io::PipeWriter,
-) -> io::Result<duct::Expression> {
+) -> io::Result<(duct::Expression, Option<SandboxFiles>)> {
     let env = command.env.clone().with(MARK, &command.marker);
-    let expression = duct::cmd(program, command.argv.iter().skip(1))
-        .dir(&command.cwd)
-        .full_env(env.pairs())
-        .stdout_file(stdout)
-        .stderr_file(stderr)
-        .unchecked()
-        .before_spawn(|spawning| {
+    let (expression, files) = match &command.sandbox {
+        None => {
+            let plain = duct::cmd(program, command.argv.iter().skip(1)).dir(&command.cwd);
+            (plain.full_env(env.pairs()), None)
+        }
+        Some(sandbox) => {
+            let (expression, files) = sandboxed(command, sandbox, program, &env)?;
+            (expression, Some(files))
+        }
+    };
+    let expression =
+        expression.stdout_file(stdout).stderr_file(stderr).unchecked().before_spawn(|spawning| {
             spawning.process_group(0);
             Ok(())
         });
-    Ok(match &command.stdin {
+    let expression = match &command.stdin {
         Stdin::Null => expression.stdin_null(),
         Stdin::File(path) => expression.stdin_file(std::fs::File::open(path)?),
-    })
+    };
+    Ok((expression, files))
+}
+
+/// Builds the expression that starts a command in its sandbox.
+fn sandboxed(
+    command: &Command,
+    sandbox: &Confinement,
+    program: &Path,
+    env: &Environ,
+) -> io::Result<(duct::Expression, SandboxFiles)> {
+    let files = sandbox.files(env, &command.cwd)?;
+    let arguments = sandbox.arguments(&files, program, command.argv.iter().skip(1));
+    let own = Confinement::own_environment(&command.marker);
+    let expression = duct::cmd(&sandbox.program, arguments).dir("/").full_env(own.pairs());
+    Ok((expression, files))
 }
 
 /// Starts the expression. Retries while the program is open for writing. When another thread forks

@@ -56,6 +56,8 @@ pub(super) struct ProcessTree {
     /// All processes that were found alive after the end of the main process.
     leftover: BTreeSet<Id>,
     cgroup: Option<Cgroup>,
+    /// True if the main process is a sandbox: see [`without_sandbox`](Self::without_sandbox).
+    sandboxed: bool,
 }
 
 impl ProcessTree {
@@ -68,6 +70,7 @@ impl ProcessTree {
             since: 0,
             leftover: BTreeSet::new(),
             cgroup: None,
+            sandboxed: false,
         }
     }
 
@@ -85,6 +88,32 @@ impl ProcessTree {
         self.since = procfs::stat(pid).map_or(0, |process| process.start);
         self.main = Some((pid, self.since));
         self.cgroup = cgroup;
+    }
+
+    /// Declares that the main process is the sandbox of the command.
+    pub(super) fn in_sandbox(self, sandboxed: bool) -> Self {
+        Self { sandboxed, ..self }
+    }
+
+    /// Returns the command itself and the processes that get its signals. A sandbox consists of the
+    /// main process, its child, which is the first process inside, and that one's first child,
+    /// which is the command. A signal to the sandbox's own two would kill everything at once.
+    fn without_sandbox(&self, living: Vec<ProcessStat>) -> (Option<Id>, Vec<ProcessStat>) {
+        let Some(main) = self.main.filter(|_| self.sandboxed) else { return (self.main, living) };
+        let child_of = |parent: i32| {
+            let children = living.iter().filter(|process| process.parent == parent);
+            children.min_by_key(|process| (process.start, process.pid))
+        };
+        let first = child_of(main.0).map(id);
+        let command = first.and_then(|first| child_of(first.0)).map(id);
+        if command.is_none() {
+            return (Some(main), living);
+        }
+        let inside = living.into_iter().filter(|process| {
+            let process = Some(id(process));
+            process != Some(main) && process != first
+        });
+        (command, inside.collect())
     }
 
     /// Scans for all processes of the tree, including those that have ended and were not reaped.
@@ -137,14 +166,17 @@ impl ProcessTree {
             super::StopSignal::Terminate => Signal::TERM,
             super::StopSignal::Kill => Signal::KILL,
         };
+        let (command, living) = self.without_sandbox(self.living());
+        let group = living.iter().find(|process| command == Some(id(process))).map(|p| p.group);
         let is_target = |process: &ProcessStat| match target {
-            SignalTarget::Leader => self.main == Some(id(process)),
+            SignalTarget::Leader => command == Some(id(process)),
+            SignalTarget::Group if self.sandboxed => group == Some(process.group),
             SignalTarget::Group => self.main.is_some_and(|(pid, _)| process.group == pid),
             SignalTarget::Tree => true,
         };
         // Each process is signalled by itself, also for a group: the group's number may be reused
         // as soon as its leader was reaped.
-        for process in self.living().iter().filter(|process| is_target(process)) {
+        for process in living.iter().filter(|process| is_target(process)) {
             signal(process, unix_signal);
             // A stopped process would not handle the signal.
             signal(process, Signal::CONT);

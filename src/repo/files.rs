@@ -30,7 +30,7 @@ pub(super) fn replace_file(path: &Path, content: &[u8]) -> Result<()> {
 
 /// Deletes whatever is at a path, without following a link. If an agent has removed the permission
 /// to delete, the permission is restored first. A missing path is not an error.
-pub(super) fn remove_any(path: &Path) -> std::io::Result<()> {
+pub(crate) fn remove_any(path: &Path) -> std::io::Result<()> {
     let meta = match std::fs::symlink_metadata(path) {
         Ok(meta) => meta,
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
@@ -50,6 +50,13 @@ pub(super) fn remove_any(path: &Path) -> std::io::Result<()> {
         }
         Err(e) => Err(e),
     }
+}
+
+/// Reads a file that a stranger may have put there. Returns `None` unless it is a plain file of at
+/// most `limit` bytes: a link would lead elsewhere, and a pipe would block.
+pub(crate) fn read_plain(path: &Path, limit: u64) -> Option<Vec<u8>> {
+    let meta = std::fs::symlink_metadata(path).ok()?;
+    (meta.is_file() && meta.len() <= limit).then(|| std::fs::read(path).ok())?
 }
 
 /// Restores the owner's permissions on a folder and on all folders below.

@@ -25,6 +25,7 @@ mod heads;
 mod link;
 mod merge;
 mod objects;
+mod private_git;
 mod reset;
 mod snapshot;
 mod tree;
@@ -60,6 +61,7 @@ pub(crate) use conflict_markers::{MarkerLine, added_conflict_markers};
 pub(crate) use diff::{
     PathContent, changed_contents, changed_paths, changed_submodules, unified_diff,
 };
+pub(crate) use files::{read_plain, remove_any};
 pub(crate) use folder_identity::{check_worktrees_folder, claim_worktrees_folder};
 pub(crate) use handle::RepoHandle;
 pub(crate) use heads::{Checkout, checkouts};
@@ -69,6 +71,7 @@ pub(crate) use objects::{
     restore_paths, sha1_hex,
 };
 pub use objects::{commit, write_blob, write_tree};
+pub(crate) use private_git::{PrivateGit, object_stores};
 pub(crate) use snapshot::{modified_files, snapshot};
 pub(crate) use worktree::{
     Worktree, create_worktree, open_worktree, remove_worktree, set_damaged_aside,

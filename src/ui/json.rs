@@ -26,6 +26,8 @@ pub(crate) struct StatusContext {
     pub landing: BTreeSet<TaskId>,
     /// The path of the file that each task hands in, if the tasks hand in files.
     pub output: Option<String>,
+    /// The sandbox of the run's commands. `None` if the job wants none.
+    pub sandbox: Option<String>,
     /// Planned and reported tokens, if the job has a budget of tokens.
     pub measured: Option<MeasuredTokens>,
 }
@@ -93,6 +95,7 @@ pub(crate) fn status<'a>(
         state: state.summary(),
         driver: context.driver.as_deref(),
         reason: context.reason.as_deref().or(state.reason.as_deref()),
+        sandbox: context.sandbox.as_deref(),
         base: &manifest.base,
         target: &manifest.target,
         plan: &manifest.plan,

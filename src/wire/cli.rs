@@ -34,6 +34,9 @@ pub(crate) struct Status<'a> {
     pub state: &'a str,
     pub driver: Option<&'a str>,
     pub reason: Option<&'a str>,
+    /// The sandbox of agents and checks. Left out if the job wants none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<&'a str>,
     pub base: &'a str,
     pub target: &'a str,
     pub plan: &'a str,

@@ -14,7 +14,8 @@ use git_harness::testing::PAGES;
 use super::{files, read, top};
 
 /// Pages that are written by hand.
-const GUIDES: [&str; 3] = ["githarness-job.5", "githarness-preset.7", "githarness-internals.7"];
+const GUIDES: [&str; 4] =
+    ["githarness-job.5", "githarness-preset.7", "githarness-internals.7", "githarness-security.7"];
 /// The date of all pages. Pages with today's date could not be compared.
 const DATE: &str = "2026-11-22";
 

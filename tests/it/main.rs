@@ -32,6 +32,7 @@ mod requests;
 mod reviews;
 mod rule_files;
 mod sandbox;
+mod sandbox_attacks;
 mod scenarios;
 mod screens;
 mod sessions;

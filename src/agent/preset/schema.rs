@@ -443,6 +443,9 @@ pub(crate) struct PresetEnv {
     /// Variables that are always absent. A name that ends in `*` is a prefix.
     #[serde(default)]
     pub unset: Vec<String>,
+    /// Files of the home that a sandboxed program gets as copies: its login and settings.
+    #[serde(default)]
+    pub home: Vec<String>,
 }
 
 /// `[root]`: differences for the root user.

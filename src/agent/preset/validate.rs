@@ -70,6 +70,13 @@ impl Preset {
             );
             faults.push(PresetFault::new("permissions.default", message));
         }
+        let is_inside = |path: &&String| {
+            !path.starts_with('/') && !path.split('/').any(|part| matches!(part, "" | "." | ".."))
+        };
+        if let Some(path) = self.env.home.iter().find(|path| !is_inside(path)) {
+            let message = format!("must hold paths inside the home: `{path}`");
+            faults.push(PresetFault::new("env.home", message));
+        }
         for (model, _) in self.prices.iter().filter(|(_, price)| !price.is_valid()) {
             faults.push(PresetFault::new(format!("prices.{model}"), "holds what is no amount"));
         }

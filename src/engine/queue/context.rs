@@ -3,23 +3,25 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use super::service::worker_lock;
 use super::worker::live_entries;
 use crate::domain::id::Oid;
 use crate::engine::Keepers;
 use crate::error::Advice;
-use crate::job::{self, Job, RulesChangeMode};
+use crate::job::{self, Job, RulesChangeMode, SandboxMode};
 use crate::keeper::files;
 use crate::landing::Merger;
 use crate::process::{Lock, write_executable};
 use crate::repo::{self, Identity};
+use crate::sandbox::{self, MachineFacts, SandboxChoice};
 use crate::store::{Store, layout};
 use crate::verify::rules::RuleFiles;
+use crate::wire::keeper::SandboxSpec;
 
 /// The constant part of the work on a queue.
 #[derive(Debug)]
@@ -38,6 +40,8 @@ pub(crate) struct QueueContext {
     pub merger: Merger,
     /// The rules of the tip that was read last.
     rules: Mutex<Option<(Oid, Option<Arc<TargetRules>>)>>,
+    /// The sandbox of this machine. Tried once.
+    sandbox: OnceLock<SandboxChoice>,
 }
 
 /// The rules of a commit of the target for whatever wants to land on it.
@@ -77,7 +81,45 @@ impl QueueContext {
         let identity = store.repo().identity();
         let (keepers, rules) = (Keepers::new(program), Mutex::new(None));
         let merger = Merger::new(&store);
-        Self { store, target, keepers, environment, identity, merger, rules }
+        let sandbox = OnceLock::new();
+        Self { store, target, keepers, environment, identity, merger, rules, sandbox }
+    }
+
+    /// Returns the sandbox that a job's mode chooses. `worktrees` is the folder that holds the
+    /// worktrees of all runs and queues.
+    pub(crate) fn choose_sandbox(&self, mode: SandboxMode, worktrees: &Path) -> SandboxChoice {
+        let choose = || {
+            let repo = self.store.repo();
+            sandbox::choose(&MachineFacts {
+                environment: &self.environment,
+                common_dir: repo.common_dir(),
+                work_tree: repo.work_dir(),
+                worktrees,
+            })
+        };
+        match mode {
+            SandboxMode::Off => SandboxChoice::Off,
+            SandboxMode::Auto | SandboxMode::Require => self.sandbox.get_or_init(choose).clone(),
+        }
+    }
+
+    /// Returns the sandbox of commands, with or without the machine's network. Returns `None` for
+    /// commands with the rights of the user.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the mode requires a sandbox and the machine has none.
+    pub(crate) fn sandbox(
+        &self,
+        mode: SandboxMode,
+        worktrees: &Path,
+        network: bool,
+    ) -> Result<Option<SandboxSpec>> {
+        let choice = self.choose_sandbox(mode, worktrees);
+        if let (SandboxChoice::Unavailable(why), SandboxMode::Require) = (&choice, mode) {
+            bail!(no_sandbox(why));
+        }
+        Ok(choice.spec(network))
     }
 
     /// Returns the target's name for people.
@@ -245,4 +287,10 @@ impl QueueContext {
         }
         Ok(removed)
     }
+}
+
+/// Returns the error of a job that requires a sandbox on a machine without one.
+pub(crate) fn no_sandbox(why: &str) -> Advice {
+    let hint = "`[sandbox] mode = \"auto\"` runs agents and checks with your rights where there is no sandbox";
+    Advice::new(format!("the job requires a sandbox: {why}"), hint.to_owned())
 }

@@ -29,7 +29,7 @@ mod trains;
 mod verification;
 pub(crate) mod worker;
 
-pub(crate) use context::{QueueContext, TargetRules};
+pub(crate) use context::{QueueContext, TargetRules, no_sandbox};
 pub(crate) use host::QueueReport;
 pub(crate) use runs::OpenRun;
 pub(crate) use service::{QueueOptions, QueueService, WorkerNotice, run, worker_lock};

@@ -1,7 +1,7 @@
 //! Verification of a train's prefix by a keeper, in a check worktree that no agent and no author of
 //! a branch has used.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -15,7 +15,7 @@ use crate::engine::work::assignment::{
 };
 use crate::engine::work::checks::{self, ChecksAssignment};
 use crate::verify;
-use crate::wire::keeper::WorktreeSpec;
+use crate::wire::keeper::{SandboxSpec, WorktreeSpec};
 
 /// A verification in a check worktree.
 #[derive(Debug)]
@@ -31,6 +31,12 @@ pub(super) struct KeeperVerification {
 }
 
 impl KeeperVerification {
+    /// Returns the sandbox of the checks. They have no network.
+    fn sandbox(&self) -> Result<Option<SandboxSpec>> {
+        let worktrees = self.path.parent().and_then(Path::parent).unwrap_or(&self.path);
+        self.context.sandbox(self.checks.sandbox, worktrees, false)
+    }
+
     /// Verifies the tree. Returns `None` while a keeper runs and is not awaited.
     pub(super) fn run(&self) -> Result<Option<TrainVerdict>> {
         let (context, worktree) = (&self.context, &self.worktree);
@@ -55,6 +61,7 @@ impl KeeperVerification {
             steps: &steps,
             tasks: self.verification.entries.iter().map(|entry| entry.id.to_string()).collect(),
             environment,
+            sandbox: self.sandbox()?,
             on_death: OnDeath::ReportOwn,
         };
         let finished = folder.carry_out(&context.keepers, &work, self.wait, EarlierResult::Use)?;

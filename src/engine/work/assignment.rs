@@ -21,7 +21,7 @@ use crate::failpoint;
 use crate::process::{self, Environ, Lock};
 use crate::repo::Identity;
 use crate::wire::VERSION;
-use crate::wire::keeper::{Assignment, Work, WorktreeSpec, files};
+use crate::wire::keeper::{Assignment, SandboxSpec, Work, WorktreeSpec, files};
 
 /// The largest number of times that a keeper is replaced within one assignment.
 const MAX_REPLACEMENTS: u32 = 3;
@@ -78,6 +78,8 @@ pub(in crate::engine) struct Handover {
     pub files: Vec<(&'static str, String)>,
     /// The environment of the keeper and its commands.
     pub environment: Environ,
+    /// The sandbox of the commands.
+    pub sandbox: Option<SandboxSpec>,
 }
 
 /// The use of a result that an earlier keeper left in the assignment's folder.
@@ -140,6 +142,7 @@ impl Handover {
             marker: format!("{}.{}", self.name, ambient::nonce()),
             worktree: self.worktree.clone(),
             work: self.work.clone(),
+            sandbox: self.sandbox.clone(),
         }
     }
 }

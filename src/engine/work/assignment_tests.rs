@@ -105,6 +105,7 @@ impl KeeperWork for ScriptedWork {
             work: self.assignment.work.clone(),
             files: vec![(files::PROMPT, "prompt".to_owned())],
             environment: Environ::empty(),
+            sandbox: None,
         }))
     }
 
@@ -152,6 +153,7 @@ fn checks(tree: &Oid) -> ChecksAssignment<'_> {
         steps: &[],
         tasks: Vec::new(),
         environment: Environ::empty(),
+        sandbox: None,
         on_death: OnDeath::ReportOwn,
     }
 }

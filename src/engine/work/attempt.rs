@@ -152,6 +152,7 @@ fn handover(
             output: output.map(str::to_owned),
         })),
         environment: call.environment(ctx, session, input, &output_file),
+        sandbox: ctx.session_sandbox(&ctx.preset, session.resumes)?,
         files: vec![(files::FEEDBACK, feedback_text(&launch.findings)), (files::PROMPT, prompt)],
         worktree,
     })
@@ -338,7 +339,10 @@ pub(in crate::engine) fn observe_attempt(
     // The rescue saves the work before the worktree is used again. A keeper that never started has
     // left nothing to rescue.
     let saved = match keeper.has_started() {
-        true => keeper::rescue(ctx.store.repo(), assignment),
+        true => {
+            let env = ctx.keeper_environment(folder.path(), &[]);
+            keeper::rescue(ctx.store.repo(), folder.path(), assignment, &env)
+        }
         false => None,
     };
     let base_tree = ctx.store.repo().tree_of(base)?;

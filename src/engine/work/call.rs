@@ -163,7 +163,7 @@ pub(in crate::engine) fn build_call(
             budget_usd: session.budget.map(|cost| cost.usd()),
             permissions: agent.permissions.as_deref(),
             args: &agent.args,
-            is_root: rustix::process::geteuid().is_root(),
+            is_root: rustix::process::geteuid().is_root() && !ctx.sandbox_choice().is_sandboxed(),
         },
     )?;
     let is_secret = |name: &&String| SECRET_WORDS.iter().any(|word| name.contains(word));

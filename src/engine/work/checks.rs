@@ -7,7 +7,9 @@ use anyhow::Result;
 use super::assignment::{DeadKeeper, Handover, KeeperWork, OnDeath};
 use crate::domain::id::Oid;
 use crate::process::Environ;
-use crate::wire::keeper::{Assignment, CheckStep, ChecksOutcome, ChecksWork, Work, WorktreeSpec};
+use crate::wire::keeper::{
+    Assignment, CheckStep, ChecksOutcome, ChecksWork, SandboxSpec, Work, WorktreeSpec,
+};
 
 /// Checks on one tree.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub(in crate::engine) struct ChecksAssignment<'a> {
     pub tasks: Vec<String>,
     /// The environment of the checks.
     pub environment: Environ,
+    /// The sandbox of the checks.
+    pub sandbox: Option<SandboxSpec>,
     /// The consequence of the keeper's death.
     pub on_death: OnDeath,
 }
@@ -45,6 +49,7 @@ impl KeeperWork for ChecksAssignment<'_> {
             }),
             files: Vec::new(),
             environment: self.environment.clone(),
+            sandbox: self.sandbox.clone(),
         }))
     }
 

@@ -127,6 +127,7 @@ impl KeeperWork for PendingEvaluation<'_> {
             common_dir: ctx.store.repo().common_dir().to_path_buf(),
             name: format!("{}.e.{task}.{attempt}", ctx.run),
             environment: call.environment(ctx, session, input, &answer),
+            sandbox: ctx.session_sandbox(&evaluator.preset, false)?,
             worktree: WorktreeSpec {
                 name: worktree.to_owned(),
                 path: path.clone(),

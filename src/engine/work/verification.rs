@@ -176,7 +176,7 @@ pub(in crate::engine) fn verify_tree(
         return Ok(Some(VerificationResult { report, lines: Vec::new() }));
     }
     let folder = AssignmentFolder::create(folder(ctx, assignment))?;
-    let checks = checks_assignment(ctx, assignment, worktree, &folder, &steps);
+    let checks = checks_assignment(ctx, assignment, worktree, &folder, &steps)?;
     Ok(match folder.carry_out(&*ctx.keepers, &checks, wait, earlier)? {
         None => None,
         Some(Finished::Answered(outcome)) => {
@@ -230,7 +230,7 @@ pub(in crate::engine) fn verify_again(
     steps.iter_mut().for_each(|s| s.known.clear());
     let dir = ctx.store.local().verification(&ctx.run, &format!("v.{worktree}"));
     let folder = AssignmentFolder::create(dir)?;
-    let checks = checks_assignment(ctx, &assignment, &worktree, &folder, &steps);
+    let checks = checks_assignment(ctx, &assignment, &worktree, &folder, &steps)?;
     let report = match folder.wait(&*ctx.keepers, &checks, EarlierResult::Ignore)? {
         Finished::Answered(outcome) => verify::verdict(&outcome, &steps, attempt),
         Finished::Died(keeper) => bail!(checks::fault(&keeper)),
@@ -246,8 +246,8 @@ fn checks_assignment<'a>(
     worktree: &str,
     folder: &AssignmentFolder,
     steps: &'a [CheckStep],
-) -> ChecksAssignment<'a> {
-    ChecksAssignment {
+) -> Result<ChecksAssignment<'a>> {
+    Ok(ChecksAssignment {
         common_dir: ctx.store.repo().common_dir().to_path_buf(),
         name: format!("{}.{}", ctx.run, assignment.key()),
         worktree: WorktreeSpec {
@@ -264,12 +264,13 @@ fn checks_assignment<'a>(
         steps,
         tasks: Vec::new(),
         environment: ctx.keeper_environment(folder.path(), &[]),
+        sandbox: ctx.sandbox(false)?,
         on_death: match assignment.task {
             Some(_) => OnDeath::ReportOwn,
             // The verification of the base is not retried later.
             None => OnDeath::Replace,
         },
-    }
+    })
 }
 
 /// Converts the outcome of a keeper to a result with the lines for the notes.

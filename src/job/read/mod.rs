@@ -13,6 +13,7 @@ use super::errors::ValueError;
 use super::globs::{PathGlobs, ScopePattern};
 use super::names::{branch_name, check_job_name};
 use super::placeholders::CommandKind;
+use super::sandbox::{SandboxMode, SandboxSection};
 use super::schema::{
     BaseCheck, Check, CheckWhen, Job, JobKind, JobSection, LimitsSection, MergeStyle,
     OutputSection, PresetsSection, QueueSection, RetrySection, RulesChangeMode, ScopeSection,
@@ -30,6 +31,7 @@ pub(super) fn job(top: &Section<'_>) -> Job {
         plan: plan::plan(&top.section("plan")),
         agent: agent::agent(top, job.kind),
         worktree: agent::worktree(&top.section("worktree")),
+        sandbox: sandbox(&top.section("sandbox")),
         checks: checks(&top.sections("check"), output.as_ref()),
         scope: scope(&top.section("scope"), output.as_ref()),
         evaluate: agent::evaluate(top),
@@ -199,6 +201,12 @@ fn when(section: &Section<'_>, possible: CheckWhen) -> CheckWhen {
         section.add_error(at, "when", error.hint("leave it out for both"));
     }
     when
+}
+
+fn sandbox(section: &Section<'_>) -> SandboxSection {
+    let modes =
+        [("auto", SandboxMode::Auto), ("require", SandboxMode::Require), ("off", SandboxMode::Off)];
+    SandboxSection { mode: section.choice("mode", &modes, SandboxMode::Off) }
 }
 
 fn scope(section: &Section<'_>, output: Option<&OutputSection>) -> ScopeSection {

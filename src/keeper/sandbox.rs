@@ -1,0 +1,266 @@
+//! The sandbox of an assignment: its folders, its private `.git`, and the import of the commits
+//! that an agent made there.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use super::files;
+use crate::domain::id::Oid;
+use crate::domain::termination::Termination;
+use crate::process::{self, Command, Confinement, Containment, Environ, Git, StopFlag};
+use crate::repo::{self, PrivateGit, Repo, Worktree};
+use crate::sandbox::{self, AssignmentFolders};
+use crate::wire::keeper::{Assignment, SandboxSpec, SessionWork, Work};
+
+/// The name of the sandbox in records.
+pub(super) const NAME: &str = "bubblewrap";
+
+/// The folder of the sandbox in the assignment's folder.
+const FOLDER: &str = "sandbox";
+
+/// The folder of the imported pack in the sandbox's folder.
+const IMPORT: &str = "import";
+
+/// Packs the commits of the worktree's `HEAD` that the base does not have. It runs in the sandbox,
+/// since the private `.git` can make git run any program.
+const PACK: &str = r#"
+tip=$(git rev-parse --quiet --verify "HEAD^{commit}") || exit 0
+[ "$tip" != "$1" ] || exit 0
+printf '%s\n^%s\n' "$tip" "$1" | git pack-objects --quiet --revs --thin --stdout >"$2/pack" || exit 1
+printf '%s' "$tip" >"$2/tip"
+"#;
+
+/// The time limit for packing.
+const PACK_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// The largest pack that is imported, in bytes.
+const MAX_PACK: u64 = 1024 * 1024 * 1024;
+
+/// The largest file with an object id.
+const MAX_ID: u64 = 128;
+
+/// The sandbox of an assignment.
+#[derive(Debug)]
+pub(super) struct AssignmentSandbox {
+    spec: SandboxSpec,
+    folders: AssignmentFolders,
+    git: PrivateGit,
+}
+
+impl AssignmentSandbox {
+    /// Makes the folders of the assignment's sandbox, and the private `.git`. Returns `None` if the
+    /// assignment has no sandbox.
+    pub(super) fn prepare(
+        repo: &Repo,
+        dir: &Path,
+        assignment: &Assignment,
+        worktree: &Worktree,
+    ) -> Result<Option<Self>> {
+        let Some(sandbox) = Self::describe(repo, dir, assignment, worktree)? else {
+            return Ok(None);
+        };
+        let folders = &sandbox.folders;
+        std::fs::create_dir_all(dir.join(FOLDER))?;
+        std::fs::create_dir_all(&folders.tmp)?;
+        std::fs::write(&folders.empty, "")?;
+        if let Some(users) = &folders.users {
+            std::fs::write(users, user_list(sandbox.spec.home.as_deref()))?;
+        }
+        for file in &folders.writable {
+            // Created, and not truncated: a setup command may run before the session.
+            std::fs::OpenOptions::new().create(true).append(true).open(file)?;
+        }
+        if let Some(home) = &folders.home {
+            fill_home(home, &sandbox.spec)?;
+        }
+        let stores: Vec<PathBuf> = (0..folders.objects.len()).map(sandbox::object_store).collect();
+        sandbox.git.write(repo, worktree, Path::new(sandbox::WORKTREE), &stores)?;
+        Ok(Some(sandbox))
+    }
+
+    /// Describes the assignment's sandbox, which may exist or not.
+    fn describe(
+        repo: &Repo,
+        dir: &Path,
+        assignment: &Assignment,
+        worktree: &Worktree,
+    ) -> Result<Option<Self>> {
+        let Some(spec) = assignment.sandbox.as_ref().map(sandbox::existing) else {
+            return Ok(None);
+        };
+        let common_dir = repo.common_dir();
+        let own = dir.join(FOLDER);
+        let git = PrivateGit::at(own.join("git"), worktree);
+        let stores = repo::object_stores(repo)?;
+        let session = session(&assignment.work);
+        let is_named = |path: &PathBuf| {
+            let path = path.to_string_lossy();
+            session.is_some_and(|session| session.argv.iter().any(|a| a.contains(&*path)))
+        };
+        let readable = [files::PROMPT, files::FEEDBACK].map(|name| dir.join(name));
+        let is_root = rustix::process::geteuid().is_root();
+        let folders = AssignmentFolders {
+            common_dir: common_dir.to_path_buf(),
+            private_git: git.path.clone(),
+            objects: stores.stores,
+            alternates: stores.alternates,
+            worktree: worktree.path.clone(),
+            worktree_name: assignment.worktree.path.clone(),
+            tmp: dir.join(files::TMP),
+            // Beside the worktree's record: a later session in the worktree may continue this one.
+            home: session.map(|_| assignment.worktree.index.with_extension("home")),
+            readable: readable.into_iter().filter(|path| path.is_file()).collect(),
+            writable: Some(dir.join(files::LAST_MESSAGE)).filter(is_named).into_iter().collect(),
+            named: command_lines(assignment)
+                .flat_map(|argv| sandbox::argument_paths(&spec, argv, common_dir))
+                .collect(),
+            empty: own.join("empty"),
+            users: is_root.then(|| own.join("passwd")),
+        };
+        Ok(Some(Self { spec, folders, git }))
+    }
+
+    /// Returns the sandbox of setup commands: with the machine's network, since they fetch
+    /// packages, and without the files in the session's home.
+    pub(super) fn setup_confinement(&self) -> Confinement {
+        let spec = SandboxSpec { network: true, ..self.spec.clone() };
+        let folders = AssignmentFolders { home: None, ..self.folders.clone() };
+        sandbox::confine(&spec, &folders)
+    }
+
+    /// Returns the sandbox of the assignment's commands.
+    pub(super) fn confinement(&self) -> Confinement {
+        sandbox::confine(&self.spec, &self.folders)
+    }
+
+    /// Imports the commits that the agent made on top of `base`, and returns the last one. Returns
+    /// `None` if there are none that can be taken: the content of the worktree is saved anyway.
+    fn import(
+        &self,
+        repo: &Repo,
+        dir: &Path,
+        assignment: &Assignment,
+        env: &Environ,
+        (worktree, base): (&Worktree, &Oid),
+    ) -> Result<Option<Oid>> {
+        if !self.git.has_moved(worktree, base) {
+            return Ok(None);
+        }
+        let folder = dir.join(FOLDER).join(IMPORT);
+        std::fs::create_dir_all(&folder)?;
+        let mut sandbox = Self {
+            spec: SandboxSpec { network: false, ..self.spec.clone() },
+            folders: self.folders.clone(),
+            git: self.git.clone(),
+        };
+        sandbox.folders.writable = vec![folder.clone()];
+        let folder_text = folder.to_string_lossy().into_owned();
+        let argv = ["sh", "-c", PACK, "sh", base.as_str(), &folder_text];
+        let (stdout, stderr) = (dir.join("import.out"), dir.join("import.err"));
+        let mut packer = Environ::empty();
+        for name in ["PATH", "HOME", "LANG"] {
+            if let Some(value) = env.value(name) {
+                packer.set(name, value);
+            }
+        }
+        let command = Command::new(argv, &worktree.path, &assignment.marker, stdout, stderr)
+            .env(packer)
+            .timeout(PACK_TIMEOUT)
+            .containment(Containment::OwnProcess)
+            .sandbox(Some(sandbox.confinement()));
+        // Work is saved also where the attempt was asked to stop.
+        let ended = process::run(&command, &StopFlag::new()?)?;
+        let tip = repo::read_plain(&folder.join("tip"), MAX_ID);
+        let tip = tip.and_then(|tip| Oid::parse(std::str::from_utf8(&tip).ok()?.trim()).ok());
+        let pack = folder.join("pack");
+        let is_plain = std::fs::symlink_metadata(&pack)
+            .is_ok_and(|meta| meta.is_file() && meta.len() <= MAX_PACK);
+        let (Termination::Exited(0), Some(tip), true) = (ended.termination, tip, is_plain) else {
+            return Ok(None);
+        };
+        let private = repo.common_dir().join("harness").join("git");
+        let env = env.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let git = Git::find_unchecked(repo.common_dir(), &private, &env)?;
+        if let Err(error) = git.import_pack(&pack, &tip, base, MAX_PACK) {
+            process::write_atomic(&dir.join("import.err"), format!("{error:#}\n").as_bytes())?;
+            return Ok(None);
+        }
+        Ok(repo.is_ancestor(base, &tip).unwrap_or(false).then_some(tip))
+    }
+}
+
+/// Returns the commit of the worktree's `HEAD`: that of the private `.git`, once it is imported, if
+/// the assignment has a sandbox.
+pub(super) fn head_commit(
+    repo: &Repo,
+    dir: &Path,
+    (assignment, env): (&Assignment, &Environ),
+    (worktree, base): (&Worktree, &Oid),
+) -> Result<Option<Oid>> {
+    match AssignmentSandbox::describe(repo, dir, assignment, worktree)? {
+        None => Ok(worktree.head_commit(repo)),
+        Some(sandbox) => sandbox
+            .import(repo, dir, assignment, env, (worktree, base))
+            .context("cannot import the agent's commits"),
+    }
+}
+
+/// Removes what the sandbox of an assignment has left: the private `.git` and the imported pack.
+pub(super) fn discard(dir: &Path) -> Result<()> {
+    let folder = dir.join(FOLDER);
+    repo::remove_any(&folder).with_context(|| format!("cannot remove {}", folder.display()))
+}
+
+/// Makes the home of a session, with copies of the user's files. Nothing flows back.
+fn fill_home(home: &Path, spec: &SandboxSpec) -> Result<()> {
+    if spec.keeps_home && home.is_dir() {
+        return Ok(());
+    }
+    let made = || format!("cannot make the home of a session: {}", home.display());
+    repo::remove_any(home).with_context(made)?;
+    std::fs::create_dir_all(home).with_context(made)?;
+    std::fs::set_permissions(home, std::fs::Permissions::from_mode(0o700)).with_context(made)?;
+    let Some(user) = &spec.home else { return Ok(()) };
+    for name in &spec.home_files {
+        let (from, to) = (user.join(name), home.join(name));
+        if from.is_file() {
+            std::fs::create_dir_all(to.parent().unwrap_or(home)).with_context(made)?;
+            std::fs::copy(from, to).with_context(made)?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns the session of an assignment, if it has one.
+fn session(work: &Work) -> Option<&SessionWork> {
+    match work {
+        Work::Attempt(work) => Some(&work.session),
+        Work::Evaluation(work) => Some(&work.session),
+        Work::Checks(_) => None,
+    }
+}
+
+/// Returns all command lines of an assignment.
+fn command_lines(assignment: &Assignment) -> impl Iterator<Item = &Vec<String>> {
+    let checks = match &assignment.work {
+        Work::Checks(work) => work.checks.as_slice(),
+        Work::Attempt(_) | Work::Evaluation(_) => &[],
+    };
+    let session = session(&assignment.work).map(|session| &session.argv);
+    let of_checks = checks.iter().flat_map(|step| [&step.argv].into_iter().chain(&step.version));
+    assignment.worktree.setup.iter().chain(session).chain(of_checks)
+}
+
+/// Returns the list of users inside, where root's sandbox has an ordinary user.
+fn user_list(home: Option<&Path>) -> String {
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let id = process::ORDINARY_ID;
+    let home = home.unwrap_or(Path::new("/")).display();
+    let others = users.lines().filter(|line| line.split(':').nth(2) != Some(&id.to_string()));
+    let mut list: String = others.map(|line| format!("{line}\n")).collect();
+    list.push_str(&format!("agent:x:{id}:{id}::{home}:/bin/sh\n"));
+    list
+}
