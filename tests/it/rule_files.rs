@@ -55,7 +55,8 @@ fn task_that_changes_a_check_program_fails_by_scope() {
     let sandbox = with_script(job, "check.sh", "#!/bin/sh\n! grep -n BAD alpha\n");
     sandbox.script("alpha.1", "edit alpha BAD; echo 'exit 0' >check.sh");
     sandbox.script("alpha.2", "expect_feedback '`check.sh` (a rule file'; edit alpha BAD");
-    sandbox.script("alpha.3", "expect_feedback './check.sh`: exit 1'; edit alpha fine");
+    let both = "expect_feedback '(a rule file'; expect_feedback './check.sh`: exit 1'";
+    sandbox.script("alpha.3", &format!("{both}; edit alpha fine"));
     sandbox.run(&["start"]).exits(0);
     Claim::all(&sandbox).holds();
     assert_eq!(sandbox.task("alpha")["attempts"], 3);

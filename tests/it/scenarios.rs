@@ -380,7 +380,8 @@ fn check_sees_the_changed_task_file_and_the_provided_script() {
     sandbox.script("a_dot_txt.1", "echo good BAD >a.txt; echo true >rule.sh");
     let scope = "expect_feedback '`rule.sh` (a rule file'; echo good BAD >a.txt";
     sandbox.script("a_dot_txt.2", scope);
-    sandbox.script("a_dot_txt.3", "expect_feedback '`sh rule.sh`: exit 1'; echo good >a.txt");
+    let both = "expect_feedback '(a rule file'; expect_feedback '`sh rule.sh`: exit 1'";
+    sandbox.script("a_dot_txt.3", &format!("{both}; echo good >a.txt"));
     sandbox.run(&["start"]).exits(0);
     assert_eq!(sandbox.landed("a.txt"), "good");
 }

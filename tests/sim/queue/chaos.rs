@@ -141,8 +141,10 @@ impl Chaos {
         let bad = self.world.random.chance(150_000);
         let unverifiable = self.world.random.chance(20_000);
         let refused = self.world.random.chance(20_000);
+        let rules = count % 24 == 23;
         // CandidateChange numbers run ahead of entry numbers, so these are older changes.
-        self.world.change(CandidateChange { bad, refused, unverifiable, breaks, conflicts }).1
+        let change = CandidateChange { bad, refused, unverifiable, rules, breaks, conflicts };
+        self.world.change(change).1
     }
 
     fn entry(&mut self) -> Entry {

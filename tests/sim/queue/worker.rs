@@ -64,8 +64,8 @@ impl Simulation {
         let mut some = |chance| (0..count).filter(|_| random.chance(chance)).collect::<Vec<_>>();
         let (breaks, conflicts) = (some(15_000), some(20_000));
         let (bad, unverifiable) = (random.chance(100_000), random.chance(40_000));
-        let refused = random.chance(40_000);
-        CandidateChange { bad, refused, unverifiable, breaks, conflicts }
+        let (refused, rules) = (random.chance(40_000), random.chance(60_000));
+        CandidateChange { bad, refused, unverifiable, rules, breaks, conflicts }
     }
 
     /// Adds an entry to the queue: every second one is a task of a run.

@@ -68,6 +68,19 @@ fn branches_and_tasks_land_in_one_landing_after_one_verification() {
 }
 
 #[test]
+fn change_of_rule_files_is_the_last_of_its_train() {
+    let mut simulation = calm();
+    simulation.add(good());
+    simulation.add(CandidateChange { rules: true, ..CandidateChange::default() });
+    simulation.add(good());
+    simulation.add(good());
+    assert_eq!(simulation.run_to_the_end(), Some(QueueExit::Empty));
+    let landed = ["landed branch-1 run-1/task-2", "landed branch-3 run-1/task-4"];
+    assert_eq!(outcomes(&simulation), landed);
+    assert_eq!(simulation.repository.borrow().world.runs, 2);
+}
+
+#[test]
 fn entry_removed_while_it_is_verified_does_not_land() {
     let mut simulation = calm();
     simulation.add(good());

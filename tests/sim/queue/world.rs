@@ -17,6 +17,8 @@ pub(super) struct CandidateChange {
     pub refused: bool,
     /// No tree with the change can be checked out.
     pub unverifiable: bool,
+    /// The change changes rule files: the verification of its tree decides with the old rules too.
+    pub rules: bool,
     /// Older changes with which the change fails, in whatever order they land.
     pub breaks: Vec<usize>,
     /// Older changes with which the change conflicts.
@@ -192,7 +194,7 @@ impl QueueWorld {
         commit
     }
 
-    /// Merges candidates in memory.
+    /// Merges candidates in memory. What comes behind a change of rule files waits.
     pub(super) fn merge(
         &mut self,
         onto: &Oid,
@@ -201,6 +203,11 @@ impl QueueWorld {
         let (mut at, mut cars, mut conflicts) = (onto.clone(), Vec::new(), Vec::new());
         for (entry, candidate) in entries {
             let number = self.numbers[candidate];
+            if self.nodes[&at].change.is_some_and(|last| at != *onto && self.changes[last].rules) {
+                let (entry, paths) = (entry.clone(), Vec::new());
+                conflicts.push(Conflict { entry, paths, with_base: false });
+                continue;
+            }
             let others = self.conflicts.get(&number).cloned().unwrap_or_default();
             let meets = |at: &Oid| others.iter().any(|other| self.nodes[at].has(*other));
             if meets(&at) {
@@ -255,7 +262,11 @@ impl QueueWorld {
                 assert!(self.proven.contains(&node.tree), "{at} lands and was never verified");
                 assert!(!node.fails, "the target is red");
             }
-            found.push(node.change.unwrap());
+            let number = node.change.unwrap();
+            // The rules before decide, too: those of the target, so nothing may lie between.
+            let decided = !self.changes[number].rules || at == *commit;
+            assert!(decided, "{number} changes the rules and lands with another behind it");
+            found.push(number);
             at = node.parent.clone().unwrap();
         }
         found.reverse();
