@@ -175,6 +175,7 @@ fn check_job(store: &Store, job_file: &job_file::LoadedJob, diagnoses: &mut Vec<
     }
     if let Some(target) = &job.job.target {
         let full = format!("refs/heads/{target}");
+        let full = store.resolve_branch(&full).unwrap_or(full);
         let worktrees = repo.checked_out_at(&full).unwrap_or_default();
         for path in worktrees {
             let text =

@@ -4,17 +4,17 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use super::open::open_repo;
 use crate::ambient;
 use crate::cli::{AccountsCommand, QueueAction, Verb};
 use crate::error::Advice;
 use crate::process;
-use crate::repo::Repo;
 
 /// Refuses a verb that decides if this process belongs to an attempt or a check of the repository.
 pub(super) fn refuse_assignments(verb: &Verb, here: &Path) -> Result<()> {
     let Some(name) = deciding(verb) else { return Ok(()) };
     // Without a repository, the command itself fails.
-    let Ok(repo) = Repo::discover(here) else { return Ok(()) };
+    let Ok(repo) = open_repo(here) else { return Ok(()) };
     let environment = ambient::environment();
     let Some(marker) = process::assignment_of_this_process(&environment, repo.common_dir()) else {
         return Ok(());

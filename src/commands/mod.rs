@@ -14,6 +14,7 @@ mod job_plan;
 mod log;
 pub(crate) mod man;
 mod new;
+mod open;
 mod plan;
 mod plan_inputs;
 mod poll;

@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::job_file::{self, LoadedJob};
 use super::job_plan::{self, PlanScope};
+use super::open::open_repo;
 use super::prompts::PromptSet;
 use super::replan::{self, PlanOverrides};
 use super::workspace::{self, Workspace};
@@ -16,13 +17,12 @@ use crate::domain::id::{Oid, TaskId};
 use crate::domain::plan::Task;
 use crate::error::{self, Advice};
 use crate::planning::{self, PlanStats, PlanningResult};
-use crate::repo::Repo;
 use crate::ui::{Ui, human, table};
 use crate::wire;
 
 /// `git harness plan`
 pub(super) fn run(here: &Path, args: &cli::PlanArgs, ui: &Ui) -> Result<u8> {
-    let repo = Repo::discover(here)?;
+    let repo = open_repo(here)?;
     let job = job_file::load(&repo, here, args.job.as_deref())?;
     let base = repo.resolve_commit(&job.job.job.base)?;
     let scope = PlanScope {

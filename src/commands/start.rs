@@ -202,7 +202,7 @@ fn make(
     };
     let JobPlan { planned, printed } = job_plan::plan_job(repo, job, &base, scope)?;
     prompts::check(repo, job, &planned.plan.tasks)?;
-    let target = workspace::target_ref(&job.job, &run);
+    let target = workspace::target_ref(store, &job.job, &run)?;
     let tip = store.read(&target)?;
     if let Some(tip) = &tip
         && crate::repo::merge_bases(repo, tip, &base)?.is_empty()

@@ -4,18 +4,18 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use super::open::open_repo;
 use super::rule_hints::rule_hints;
 use super::{job_file, job_plan, prompts};
 use crate::cli as args;
 use crate::error;
 use crate::job::{Job, TaskSource};
-use crate::repo::Repo;
 use crate::ui::{Ui, human};
 use crate::wire::cli;
 
 /// `git harness validate`
 pub(super) fn run(here: &Path, args: &args::ValidateArgs, ui: &Ui) -> Result<u8> {
-    let repo = Repo::discover(here)?;
+    let repo = open_repo(here)?;
     let job = job_file::load(&repo, here, args.job.as_deref())?;
     let mut hints = hints(&job.job);
     let base = repo.resolve_commit(&job.job.job.base);

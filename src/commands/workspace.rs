@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use anyhow::{Context as _, Result, bail};
 
 use super::job_file;
+use super::open::open_repo;
 use crate::ambient;
 use crate::domain::id::{Oid, RunId, TaskId};
 use crate::domain::machine::owed;
@@ -269,7 +270,7 @@ pub(super) fn open_run(store: &Store) -> engine::queue::OpenRun {
 
 /// Opens the state of the repository around a folder.
 pub(super) fn open_store(here: &Path) -> Result<Store> {
-    let repo = Repo::discover(here)?;
+    let repo = open_repo(here)?;
     let private = repo.common_dir().join("harness").join("git");
     let git = Git::find(repo.common_dir(), &private, &ambient::environment())?;
     Store::open(repo, git)
@@ -278,7 +279,7 @@ pub(super) fn open_store(here: &Path) -> Result<Store> {
 /// Opens the state for a command that only reads. Any version of git reads it, so git is not asked
 /// for its version.
 pub(super) fn open_read_only(here: &Path) -> Result<Store> {
-    let repo = Repo::discover(here)?;
+    let repo = open_repo(here)?;
     let private = repo.common_dir().join("harness").join("git");
     let git = Git::find_unchecked(repo.common_dir(), &private, &ambient::environment())?;
     Store::open(repo, git)
@@ -437,8 +438,8 @@ fn provided_salt(
 
 /// Returns the folder that holds the worktrees of all runs of a job.
 pub(super) fn worktrees_root(repo: &Repo, job: &Job) -> PathBuf {
-    let top = repo.work_dir().unwrap_or_else(|| repo.common_dir());
-    normalize(&top.join(job.worktree.root_for(&repo.name())))
+    let (folder, name) = repo.worktree_anchor();
+    normalize(&folder.join(job.worktree.root_for(&name)))
 }
 
 /// Removes `.` and `..` from a path without reading the disk: the path need not exist.
@@ -476,10 +477,11 @@ fn repository_id(store: &Store) -> Result<String> {
     Ok(id)
 }
 
-/// Returns the full name of the branch that receives the work of a run.
-pub(super) fn target_ref(job: &Job, run: &RunId) -> String {
+/// Returns the full name of the branch that receives the work of a run. A symbolic ref stands for
+/// the branch that it names.
+pub(super) fn target_ref(store: &Store, job: &Job, run: &RunId) -> Result<String> {
     match &job.job.target {
-        Some(name) => format!("refs/heads/{name}"),
-        None => layout::default_target(run),
+        Some(name) => store.resolve_branch(&format!("refs/heads/{name}")),
+        None => Ok(layout::default_target(run)),
     }
 }

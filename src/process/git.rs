@@ -66,7 +66,7 @@ const VARIABLES: [(&str, &str); 14] = [
 ];
 
 /// Variables that describe a repository or a call of git, and not the user's settings.
-const REPOSITORY_VARIABLES: [&str; 13] = [
+pub(super) const REPOSITORY_VARIABLES: [&str; 13] = [
     "GIT_DIR",
     "GIT_WORK_TREE",
     "GIT_COMMON_DIR",
@@ -215,6 +215,7 @@ impl Git {
     ) -> Result<GitOutput> {
         let is_git_variable = |name: &OsString| name.as_bytes().starts_with(b"GIT_");
         let call = self.user_call(args, environment, &|name| !is_git_variable(name));
+        let call = call.stdin_null().stdout_capture().stderr_capture();
         let run =
             call.run().with_context(|| format!("cannot start git: {}", self.exe.display()))?;
         Ok(GitOutput {
@@ -235,7 +236,9 @@ impl Git {
     ) -> Result<GitOutput> {
         let passes = |name: &OsString| !REPOSITORY_VARIABLES.iter().any(|local| name == local);
         let started = || format!("cannot start git: {}", self.exe.display());
-        let handle = self.user_call(args, environment, &passes).start().with_context(started)?;
+        let call = self.user_call(args, environment, &passes);
+        let call = call.stdin_null().stdout_capture().stderr_capture();
+        let handle = call.start().with_context(started)?;
         loop {
             if let Some(run) = handle.try_wait().with_context(started)? {
                 return Ok(GitOutput {
@@ -274,7 +277,7 @@ impl Git {
         env.insert("GIT_TERMINAL_PROMPT".into(), "0".into());
         let dir = self.env.value("GIT_WORK_TREE").map_or(self.common_dir.as_path(), Path::new);
         let call = duct::cmd(&self.exe, args).dir(dir).full_env(env);
-        isolated(call).stdin_null().stdout_capture().stderr_capture()
+        isolated(call)
     }
 
     /// Builds the `duct` expression of a call, with additional settings.
@@ -307,7 +310,7 @@ impl Git {
 }
 
 /// Returns the first `git` in the PATH of an environment, and that PATH.
-fn locate(ambient: &BTreeMap<OsString, OsString>) -> Result<(PathBuf, &OsStr)> {
+pub(super) fn locate(ambient: &BTreeMap<OsString, OsString>) -> Result<(PathBuf, &OsStr)> {
     let path = ambient.get(OsStr::new("PATH")).map_or(OsStr::new(""), OsString::as_os_str);
     let mut folders = std::env::split_paths(path).filter(|dir| dir.is_absolute());
     match folders.find_map(|dir| Some(dir.join("git")).filter(|exe| exe.is_file())) {

@@ -38,6 +38,7 @@ mod lock;
 mod loose_ref;
 mod merge_tree;
 mod output;
+mod ownership;
 mod procfs;
 mod program;
 mod redact;
@@ -66,6 +67,7 @@ pub(crate) use keeper_link::{KeeperInbox, KeeperLink, ReceivedAssignment, redire
 pub(crate) use lock::{Holder, Lock, start_time};
 pub(crate) use loose_ref::create_loose_ref;
 pub(crate) use merge_tree::{TreeMerge, TreeMergeOutput};
+pub(crate) use ownership::{is_own_path, refusal_of_git};
 pub(crate) use program::find_in_path;
 pub(crate) use redact::Redactor;
 pub(crate) use refs::RefUpdates;

@@ -17,6 +17,14 @@ pub(super) fn common_dir_of(git_dir: &Path) -> Result<PathBuf> {
     }
 }
 
+/// Returns the git folder at a path, which may be a file that names the folder.
+pub(super) fn git_dir_at(path: &Path) -> PathBuf {
+    let text = if path.is_file() { std::fs::read(path).unwrap_or_default() } else { Vec::new() };
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let named = text.strip_prefix(b"gitdir:").map(|named| path_of_line(named.trim_ascii_start()));
+    named.map_or_else(|| path.to_path_buf(), |named| folder.join(named))
+}
+
 /// Returns the work tree that an admin folder's `gitdir` file names.
 pub(super) fn work_dir_of(admin: &Path) -> Option<PathBuf> {
     let text = std::fs::read(admin.join("gitdir")).ok()?;

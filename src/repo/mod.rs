@@ -25,6 +25,7 @@ mod heads;
 mod link;
 mod merge;
 mod objects;
+mod place;
 mod private_git;
 mod reset;
 mod snapshot;
@@ -71,6 +72,7 @@ pub(crate) use objects::{
     restore_paths, sha1_hex,
 };
 pub use objects::{commit, write_blob, write_tree};
+pub(crate) use place::NamedRepository;
 pub(crate) use private_git::{PrivateGit, object_stores};
 pub(crate) use snapshot::{modified_files, snapshot};
 pub(crate) use worktree::{
@@ -121,6 +123,8 @@ fn open_options() -> gix::open::Options {
     permissions.env.git_prefix = gix::sec::Permission::Deny;
     gix::open::Options::default()
         .permissions(permissions)
+        // Git has accepted a repository of another owner before it is used.
+        .with(gix::sec::Trust::Full)
         .open_path_as_is(true)
         .config_overrides(OVERRIDES)
 }
@@ -132,7 +136,14 @@ impl Repo {
         let (found, _trust) = gix::discover::upwards(dir)
             .with_context(|| format!("no git repository here or above: {}", dir.display()))?;
         let (git_dir, top) = found.into_repository_and_work_tree_directories();
-        let common_dir = link::common_dir_of(&git_dir)?;
+        let repo = Self::open(&git_dir, top)?;
+        repo.refuse_odd_paths()?;
+        Ok(repo)
+    }
+
+    /// Opens the repository of a git folder. `top` is the work tree in which the folder was found.
+    fn open(git_dir: &Path, top: Option<PathBuf>) -> Result<Self> {
+        let common_dir = link::common_dir_of(git_dir)?;
         let common_dir = std::fs::canonicalize(&common_dir).with_context(|| {
             format!("cannot find the repository's folder: {}", common_dir.display())
         })?;
@@ -148,7 +159,7 @@ impl Repo {
             ),
             Some(_) | None => None,
         };
-        let linked = std::fs::canonicalize(&git_dir).ok().filter(|own| *own != common_dir);
+        let linked = std::fs::canonicalize(git_dir).ok().filter(|own| *own != common_dir);
         // A separate git folder does not name its work tree. Git finds the work tree from the
         // inside only, by the `.git` file.
         let inside = top.as_deref().filter(|_| linked.is_none() && !bare);

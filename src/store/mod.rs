@@ -29,6 +29,9 @@ use crate::process::{self, Git, Lock, RefUpdates};
 pub use crate::process::{Expected, RefMove};
 use crate::repo::{self, Repo};
 
+/// The largest depth of nested symbolic refs, as in git.
+const MAX_SYMBOLIC_DEPTH: usize = 5;
+
 /// The error that another process moved a ref first, or holds the lock of the ref.
 #[derive(Debug, thiserror::Error)]
 #[error("git refused to move a ref: {message}")]
@@ -133,6 +136,28 @@ impl Store {
         };
         let id = reference.peel_to_id().with_context(|| format!("the ref `{name}` is broken"))?;
         Ok(Some(Oid::parse(&id.to_string())?))
+    }
+
+    /// Returns the branch that a name stands for: the branch itself, or the one that a symbolic ref
+    /// names. Checkouts and other commands know the branch by its own name only.
+    pub fn resolve_branch(&self, name: &str) -> Result<String> {
+        let repo = self.repo.local();
+        let mut resolved = name.to_owned();
+        for _ in 0..MAX_SYMBOLIC_DEPTH {
+            let found = repo
+                .try_find_reference(resolved.as_str())
+                .with_context(|| format!("cannot read the ref `{resolved}`"))?;
+            let target = found.as_ref().map(|reference| reference.target());
+            let target = target.as_ref().and_then(|target| target.try_name());
+            let Some(next) = target.map(|next| next.as_bstr().to_string()) else {
+                return Ok(resolved);
+            };
+            if !next.starts_with("refs/heads/") {
+                bail!("`{name}` is a symbolic ref to `{next}`, which is not a branch");
+            }
+            resolved = next;
+        }
+        bail!("`{name}` is a symbolic ref that is nested too deeply")
     }
 
     /// Lists all refs below a prefix, by name. Broken refs are left out: recovery quarantines them.

@@ -24,6 +24,7 @@ mod misbehaviour;
 mod new;
 mod order;
 mod outputs;
+mod places;
 mod provenance;
 mod queue;
 mod readme;

@@ -21,6 +21,9 @@ use crate::ui::{Ui, human, table};
 
 /// `git harness demo`
 pub(super) fn run(args: &cli::DemoArgs, ui: &Ui) -> Result<u8> {
+    if ambient::variable("GIT_DIR").is_some() {
+        bail!("`GIT_DIR` is set: unset it, since the demo makes a repository of its own");
+    }
     let dir = match &args.dir {
         Some(dir) => ambient::current_dir()?.join(dir),
         None => ambient::temp_dir().join(format!("git-harness-demo-{}", &ambient::nonce()[..6])),

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 
 use self::files::{RECIPES, Recipe};
+use super::open::open_repo;
 use crate::cli;
 use crate::error::{self, Advice};
 use crate::job;
-use crate::repo::Repo;
 use crate::ui::Ui;
 
 /// The folder of named jobs and of the files that job files mention.
@@ -48,7 +48,7 @@ fn recipe(name: &str) -> Result<&'static Recipe> {
 }
 
 fn write(here: &Path, args: &cli::InitArgs, recipe: &Recipe, ui: &Ui) -> Result<u8> {
-    let repo = Repo::discover(here)?;
+    let repo = open_repo(here)?;
     let Some(top) = repo.top() else {
         bail!("this repository has no work tree to write a job into");
     };

@@ -84,7 +84,7 @@ fn target(store: &Store, named: Option<&str>) -> Result<String> {
             let hint = format!("make it with `git branch {name}`");
             return Err(Advice::new(format!("no branch `{name}`"), hint).into());
         }
-        return Ok(full);
+        return store.resolve_branch(&full);
     }
     // The queue of a branch that is gone does not hide the others.
     let mut queued = Vec::new();
@@ -99,7 +99,10 @@ fn target(store: &Store, named: Option<&str>) -> Result<String> {
     let mut defaults = Vec::new();
     for name in ["main", "master"] {
         if store.read(&full(name))?.is_some() {
-            defaults.push(full(name));
+            let branch = store.resolve_branch(&full(name))?;
+            if !defaults.contains(&branch) {
+                defaults.push(branch);
+            }
         }
     }
     match defaults.as_slice() {
@@ -212,7 +215,7 @@ fn examine(context: &QueueContext, tip: &Oid, name: &str) -> Result<AddedBranch>
     let store = &context.store;
     let candidate = branch(store, name)?;
     let entry = &candidate.entry;
-    if format!("refs/heads/{entry}") == context.target {
+    if store.resolve_branch(&format!("refs/heads/{entry}"))? == context.target {
         bail!("`{entry}` is the target itself");
     }
     let bases = crate::repo::merge_bases(store.repo(), tip, &candidate.commit)?;

@@ -236,8 +236,8 @@ impl QueueContext {
     /// Returns the folder of the queue's check worktrees, as a job places it.
     pub(super) fn worktrees(&self, job: &Job) -> PathBuf {
         let repo = self.store.repo();
-        let top = repo.work_dir().unwrap_or_else(|| repo.common_dir());
-        top.join(job.worktree.root_for(&repo.name())).join(format!("queue-{}", self.key()))
+        let (folder, name) = repo.worktree_anchor();
+        folder.join(job.worktree.root_for(&name)).join(format!("queue-{}", self.key()))
     }
 
     /// Removes the check worktrees as [`QueueContext::sweep`] does, unless an entry waits or a
