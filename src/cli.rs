@@ -6,6 +6,7 @@ mod accounts;
 mod jobs;
 mod queue;
 mod reviews;
+mod tasks;
 mod why;
 
 pub(crate) use accounts::{AccountsArgs, AccountsCommand};
@@ -14,6 +15,7 @@ pub(crate) use queue::{
     QueueAction, QueueAddArgs, QueueArgs, QueueListArgs, QueueRejectArgs, QueueRunArgs,
 };
 pub(crate) use reviews::{ApproveArgs, RejectArgs, ReviewArgs, ReviewFormat};
+pub(crate) use tasks::{RetryArgs, RunsArgs, ShowArgs, SkipArgs, VerifyArgs};
 pub(crate) use why::{BlameArgs, WhyArgs};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -45,6 +47,8 @@ pub enum Verb {
     Start(StartArgs),
     /// Show the state of a run
     Status(StatusArgs),
+    /// List the runs
+    Runs(RunsArgs),
     /// Take one step of a run: record results, start agents, land candidates
     Poll(PollArgs),
     /// Stop a run after its running agents have finished, or at once with `--now`
@@ -108,7 +112,7 @@ pub enum Verb {
 /// A run.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// The run; default the only run, else the only active run
+    /// The run; default the only active run, else the newest unless several runs are active
     #[arg(value_name = "RUN")]
     pub run: Option<String>,
     /// Print JSON
@@ -117,7 +121,7 @@ pub struct RunArgs {
 }
 
 /// `start`
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct StartArgs {
     /// The job file, or the NAME of `.harness/NAME/harness.toml`; default `harness.toml` at the
     /// repository's top
@@ -129,13 +133,15 @@ pub struct StartArgs {
     /// Run at most this many agents at a time; default `[limits] jobs`
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub jobs: Option<u32>,
-    /// Plan only files below this folder
+    /// Plan only files below this folder; default `HARNESS_SCOPE_DIR`, else `[plan.scope] dir`
     #[arg(long, value_name = "DIR")]
     pub scope_dir: Option<String>,
-    /// Plan only files that match this glob
+    /// Plan only files that match this glob; default `HARNESS_SCOPE_FILES`, else `[plan.scope]
+    /// files`
     #[arg(long, value_name = "GLOB")]
     pub scope_files: Option<String>,
-    /// Carry out only this task; may be repeated
+    /// Carry out only this task, named by its path, its id or a part of either that no other task
+    /// has; may be repeated
     #[arg(long, value_name = "TASK")]
     pub only: Vec<String>,
     /// Show the plan of the run and write nothing
@@ -167,7 +173,7 @@ pub struct StartArgs {
 /// `status`
 #[derive(Debug, Args)]
 pub struct StatusArgs {
-    /// The run; default the only run, else the only active run
+    /// The run; default the only active run, else the newest
     #[arg(value_name = "RUN")]
     pub run: Option<String>,
     /// Print JSON
@@ -187,7 +193,7 @@ pub struct StatusArgs {
 /// `poll`
 #[derive(Debug, Args)]
 pub struct PollArgs {
-    /// The run; default the only run, else the only active run
+    /// The run; default the only active run, else the newest unless several runs are active
     #[arg(value_name = "RUN")]
     pub run: Option<String>,
     /// Run at most this many agents at a time; default `[limits] jobs`
@@ -198,7 +204,7 @@ pub struct PollArgs {
 /// `stop`
 #[derive(Debug, Args)]
 pub struct StopArgs {
-    /// The run; default the only run, else the only active run
+    /// The run; default the only active run, else the newest unless several runs are active
     #[arg(value_name = "RUN")]
     pub run: Option<String>,
     /// Stop running agents, too, and save their work so far
@@ -213,10 +219,11 @@ pub struct PlanArgs {
     /// repository's top
     #[arg(value_name = "JOB")]
     pub job: Option<String>,
-    /// Plan only files below this folder
+    /// Plan only files below this folder; default `HARNESS_SCOPE_DIR`, else `[plan.scope] dir`
     #[arg(long, value_name = "DIR")]
     pub scope_dir: Option<String>,
-    /// Plan only files that match this glob
+    /// Plan only files that match this glob; default `HARNESS_SCOPE_FILES`, else `[plan.scope]
+    /// files`
     #[arg(long, value_name = "GLOB")]
     pub scope_files: Option<String>,
     /// Print JSON
@@ -326,7 +333,7 @@ pub enum WorktreeChange {
 /// `log`
 #[derive(Debug, Args)]
 pub struct LogArgs {
-    /// A run, or a task as RUN/TASK or TASK
+    /// A run, or a task: its path, its id, a part of either that no other task has, or RUN/TASK
     #[arg(value_name = "RUN|TASK", num_args = 0..=2)]
     pub names: Vec<String>,
     /// Show the output of a task's agent until its attempt ends
@@ -337,32 +344,10 @@ pub struct LogArgs {
     pub json: bool,
 }
 
-/// `show`
-#[derive(Debug, Args)]
-pub struct ShowArgs {
-    /// The task, as RUN/TASK or TASK
-    pub task: String,
-    /// Show the candidate's changes
-    #[arg(long)]
-    pub diff: bool,
-    /// Show the prompt
-    #[arg(long)]
-    pub prompt: bool,
-    /// Show the agent's transcript
-    #[arg(long)]
-    pub transcript: bool,
-    /// The attempt; default the last
-    #[arg(long, value_name = "N")]
-    pub attempt: Option<u32>,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
 /// `collect`
 #[derive(Debug, Args)]
 pub struct CollectArgs {
-    /// The run; default the only run, else the only active run
+    /// The run; default the only active run, else the newest
     #[arg(value_name = "RUN")]
     pub run: Option<String>,
     /// Write to this file instead of standard output
@@ -374,41 +359,6 @@ pub struct CollectArgs {
     /// Print the page of the job's template (`[output] page`)
     #[arg(long)]
     pub page: bool,
-}
-
-/// `verify`
-#[derive(Debug, Args)]
-pub struct VerifyArgs {
-    /// The task, as RUN/TASK or TASK
-    pub task: String,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `retry`
-#[derive(Debug, Args)]
-pub struct RetryArgs {
-    /// The tasks, as RUN/TASK or TASK
-    #[arg(required_unless_present = "failed")]
-    pub tasks: Vec<String>,
-    /// Retry every failed task of the run
-    #[arg(long, conflicts_with = "tasks")]
-    pub failed: bool,
-    /// The run; default the only run, else the only active run
-    #[arg(long, value_name = "RUN")]
-    pub run: Option<String>,
-}
-
-/// `skip`
-#[derive(Debug, Args)]
-pub struct SkipArgs {
-    /// The tasks, as RUN/TASK or TASK
-    #[arg(required = true)]
-    pub tasks: Vec<String>,
-    /// The reason
-    #[arg(short, long, value_name = "TEXT")]
-    pub message: String,
 }
 
 /// `demo`

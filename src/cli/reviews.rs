@@ -5,10 +5,11 @@ use clap::Args;
 /// `review`
 #[derive(Debug, Args)]
 pub struct ReviewArgs {
-    /// The task, as RUN/TASK; default list all waiting candidates
+    /// The task: its path, its id, a part of either that no other task has, or RUN/TASK; default
+    /// list all waiting candidates
     #[arg(value_name = "TASK")]
     pub task: Option<String>,
-    /// The run
+    /// The run; default the only active run, else the newest; in a list, all runs
     #[arg(long, value_name = "RUN")]
     pub run: Option<String>,
     /// Print the candidate in a format for programs
@@ -34,7 +35,7 @@ pub enum ReviewFormat {
 /// `approve`
 #[derive(Debug, Args)]
 pub struct ApproveArgs {
-    /// The tasks, as RUN/TASK; the run is optional if only one is active
+    /// The tasks, each by its path, its id, a part of either that no other task has, or RUN/TASK
     #[arg(value_name = "TASK", required_unless_present = "all")]
     pub tasks: Vec<String>,
     /// Approve every waiting candidate
@@ -43,7 +44,7 @@ pub struct ApproveArgs {
     /// With `--all`: approve only candidates that have passed checks
     #[arg(long, requires = "all")]
     pub passing: bool,
-    /// The run
+    /// The run; default the only active run, else the newest unless several runs are active
     #[arg(long, value_name = "RUN")]
     pub run: Option<String>,
 }
@@ -51,9 +52,12 @@ pub struct ApproveArgs {
 /// `reject`
 #[derive(Debug, Args)]
 pub struct RejectArgs {
-    /// The task, as RUN/TASK; the run is optional if only one is active
+    /// The task: its path, its id, a part of either that no other task has, or RUN/TASK
     #[arg(value_name = "TASK")]
     pub task: String,
+    /// The run; default the only active run, else the newest unless several runs are active
+    #[arg(long, value_name = "RUN")]
+    pub run: Option<String>,
     /// The requested changes, or `file:line:text` for a line of the candidate; may be repeated
     #[arg(short, long, value_name = "TEXT", required = true)]
     pub message: Vec<String>,

@@ -18,6 +18,9 @@ use crate::ui::{Ui, human, printable, table};
 use crate::wire::cli;
 use crate::wire::request::WireRequest;
 
+/// The word for sessions of agents.
+const AGENTS: &str = "agent";
+
 /// A closed account of a run.
 #[derive(Debug)]
 pub(super) struct ClosedAccount {
@@ -30,6 +33,12 @@ pub(super) struct ClosedAccount {
 }
 
 impl ClosedAccount {
+    /// Returns the time before which no agent starts, with the reason, if agents are meant.
+    pub(super) fn of_agents(&self) -> Option<(Timestamp, String)> {
+        let because = || self.because.clone().unwrap_or_else(|| "no reason was recorded".into());
+        (self.sessions == AGENTS).then(|| (self.until, because()))
+    }
+
     /// Describes the closing and the command that ends it.
     pub(super) fn sentence(&self) -> String {
         let until = human::moment(self.until);
@@ -74,7 +83,7 @@ pub(super) fn closed_accounts(state: &RunState, job: &Job) -> Vec<ClosedAccount>
     let agent = named(&job.agent);
     let evaluator = job.evaluate.as_ref().map(|evaluate| named(&evaluate.agent));
     let accounts =
-        [("agent", &state.account, Some(agent)), ("evaluator", &state.evaluator, evaluator)];
+        [(AGENTS, &state.account, Some(agent)), ("evaluator", &state.evaluator, evaluator)];
     let closed = |(sessions, account, current): (&'static str, &Account, Option<AgentName>)| {
         let current = current?;
         let is_closed = !account.open_at(ambient::now()) && account.concerns(&current);

@@ -57,6 +57,7 @@ fn deciding(verb: &Verb) -> Option<&'static str> {
         },
         Verb::Init(_)
         | Verb::Status(_)
+        | Verb::Runs(_)
         | Verb::Plan(_)
         | Verb::Validate(_)
         | Verb::Doctor(_)

@@ -8,6 +8,7 @@ use anyhow::Result;
 use super::job_file::LoadedJob;
 use super::plan_inputs;
 use super::prompts::PromptSet;
+use crate::ambient;
 use crate::domain::id::Oid;
 use crate::error::Advice;
 use crate::job::{Job, PathGlobs, TaskSource};
@@ -27,6 +28,19 @@ pub(super) struct PlanScope<'a> {
     pub settled: Option<&'a BTreeSet<&'a str>>,
     /// The limit on the tokens of a task.
     pub token_limit: Option<TokenLimit>,
+}
+
+/// The variable that sets `--scope-dir`.
+pub(super) const SCOPE_DIR: &str = "HARNESS_SCOPE_DIR";
+/// The variable that sets `--scope-files`.
+pub(super) const SCOPE_FILES: &str = "HARNESS_SCOPE_FILES";
+
+/// Returns the value of an option, else that of an environment variable. An empty variable counts
+/// as unset.
+pub(super) fn option_or(option: Option<&str>, variable: &str) -> Option<String> {
+    option
+        .map(str::to_owned)
+        .or_else(|| ambient::variable(variable).filter(|value| !value.is_empty()))
 }
 
 /// A plan, and the output of the job's planning programs.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use super::names::{self, RunUse, TaskResolver};
 use super::transcript;
 use super::workspace::{self, Workspace};
 use crate::cli as args;
@@ -26,7 +27,7 @@ struct LogEntry {
 /// `git harness log`
 pub(super) fn run(here: &Path, args: &args::LogArgs, ui: &Ui) -> Result<u8> {
     let store = workspace::open_store(here)?;
-    let (run, task) = which(&store, &args.names)?;
+    let (run, task) = which(&store, here, &args.names)?;
     if args.follow {
         let Some(task) = task else { return Err(no_task(&store, &run)?) };
         return transcript::follow(&store, &run, &task, args.json, ui);
@@ -41,6 +42,11 @@ pub(super) fn run(here: &Path, args: &args::LogArgs, ui: &Ui) -> Result<u8> {
             }
         }
     }
+    let workspace = Workspace::view(&store, &run)?;
+    let label = |task: &str| {
+        let tasks = &workspace.state().tasks;
+        TaskId::parse(task).map_or_else(|_| task.to_owned(), |task| tasks.label(&task))
+    };
     entries.sort_by(|a, b| (a.at, &a.task).cmp(&(b.at, &b.task)));
     for entry in &entries {
         if args.json {
@@ -57,6 +63,10 @@ pub(super) fn run(here: &Path, args: &args::LogArgs, ui: &Ui) -> Result<u8> {
         } else {
             let at = human::moment(Timestamp(entry.at));
             let subject = entry.message.lines().next().unwrap_or("");
+            let subject = match entry.task.as_deref() {
+                Some(task) => subject.replacen(task, &label(task), 1),
+                None => subject.to_owned(),
+            };
             ui.result(&printable(&format!("{at}  {subject}\n")));
         }
     }
@@ -68,7 +78,7 @@ fn no_task(store: &Store, run: &RunId) -> Result<anyhow::Error> {
     let workspace = Workspace::load(store, run)?;
     let tasks = &workspace.state().tasks;
     let running = tasks.iter().filter(|(_, task)| task.phase == Phase::Running);
-    let names: Vec<_> = running.map(|(id, _)| format!("`{run}/{id}`")).collect();
+    let names: Vec<_> = running.map(|(id, _)| format!("`{run}/{}`", tasks.label(id))).collect();
     let hint = match names.as_slice() {
         [] => format!("no task is running; `git harness status {run}` lists them"),
         names => format!("running now: {}", names.join(", ")),
@@ -94,22 +104,17 @@ fn read(store: &Store, name: &str, task: Option<&str>, entries: &mut Vec<LogEntr
 }
 
 /// Resolves the arguments: `[RUN] [TASK]`, `RUN/TASK`, or the name of a run or a task.
-fn which(store: &Store, names: &[String]) -> Result<(RunId, Option<TaskId>)> {
+fn which(store: &Store, here: &Path, names: &[String]) -> Result<(RunId, Option<TaskId>)> {
+    let resolve = |name: &str, run: Option<&str>| {
+        let (run, task) = TaskResolver::new(store, here, run, RunUse::Read).resolve(name)?;
+        Ok((run, Some(task)))
+    };
     match names {
-        [] => Ok((workspace::find_run(store, None)?, None)),
-        [run, task] => {
-            let (run, task) = workspace::resolve_task(store, task, Some(run))?;
-            Ok((run, Some(task)))
-        }
-        [name, ..] => {
-            let is_run =
-                RunId::parse(name).is_ok_and(|r| store.runs().is_ok_and(|runs| runs.contains(&r)));
-            if is_run {
-                return Ok((RunId::parse(name)?, None));
-            }
-            let (run, task) = workspace::resolve_task(store, name, None)?;
-            Workspace::load(store, &run)?.find_task(&task)?;
-            Ok((run, Some(task)))
-        }
+        [] => Ok((names::find_run(store, None, RunUse::Read)?, None)),
+        [run, task] => resolve(task, Some(run)),
+        [name, ..] => match store.runs()?.into_iter().find(|run| run.as_str() == name) {
+            Some(run) => Ok((run, None)),
+            None => resolve(name, None),
+        },
     }
 }

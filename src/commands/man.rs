@@ -22,6 +22,7 @@ pub const PAGES: &[(&str, &str)] = pages![
     "git-harness.1",
     "git-harness-start.1",
     "git-harness-status.1",
+    "git-harness-runs.1",
     "git-harness-poll.1",
     "git-harness-stop.1",
     "git-harness-plan.1",

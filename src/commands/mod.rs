@@ -4,6 +4,7 @@ mod accounts;
 mod adopt;
 mod agent;
 mod collect;
+mod conclusion;
 mod demo;
 mod doctor;
 mod estimate;
@@ -13,17 +14,20 @@ mod job_file;
 mod job_plan;
 mod log;
 pub(crate) mod man;
+mod names;
 mod new;
 mod open;
 mod plan;
 mod plan_inputs;
 mod poll;
+mod preflight;
 mod prompts;
 mod queue;
 mod replan;
 mod request;
 mod review;
 mod rule_hints;
+mod runs;
 mod sandbox;
 mod show;
 mod skill;
@@ -88,6 +92,7 @@ fn dispatch(cli: &Cli, ui: &Ui) -> anyhow::Result<u8> {
         Verb::Init(args) => init::run(&here, args, ui),
         Verb::New(args) => new::run(&here, args, ui),
         Verb::Start(args) => start::run(&here, args, ui),
+        Verb::Runs(args) => runs::run(&here, args, ui),
         Verb::Status(args) => status::run(&here, args, ui),
         Verb::Poll(args) => poll::run(&here, args, ui),
         Verb::Stop(args) => stop::run(&here, args, ui),

@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::job_file::{self, LoadedJob};
 use super::job_plan::{self, PlanScope};
+use super::names::{self, RunUse};
 use super::open::open_repo;
 use super::prompts::PromptSet;
 use super::replan::{self, PlanOverrides};
@@ -25,9 +26,11 @@ pub(super) fn run(here: &Path, args: &cli::PlanArgs, ui: &Ui) -> Result<u8> {
     let repo = open_repo(here)?;
     let job = job_file::load(&repo, here, args.job.as_deref())?;
     let base = repo.resolve_commit(&job.job.job.base)?;
+    let scope_dir = job_plan::option_or(args.scope_dir.as_deref(), job_plan::SCOPE_DIR);
+    let scope_files = job_plan::option_or(args.scope_files.as_deref(), job_plan::SCOPE_FILES);
     let scope = PlanScope {
-        dir: args.scope_dir.as_deref(),
-        files: args.scope_files.as_deref(),
+        dir: scope_dir.as_deref(),
+        files: scope_files.as_deref(),
         ..PlanScope::default()
     };
     if args.diff {
@@ -86,7 +89,7 @@ pub(super) fn run(here: &Path, args: &cli::PlanArgs, ui: &Ui) -> Result<u8> {
 fn diff(here: &Path, job: &LoadedJob, args: &cli::PlanArgs, ui: &Ui) -> Result<u8> {
     let store = workspace::open_store(here)?;
     let run = match &args.run {
-        Some(name) => workspace::find_run(&store, Some(name))?,
+        Some(name) => names::find_run(&store, Some(name), RunUse::Read)?,
         None => workspace::latest_run(&store, &job.name)?.ok_or_else(|| {
             let hint = "`git harness plan` shows the plan of a new run";
             Advice::new(format!("the job `{}` has no run yet", job.name), hint)
@@ -95,8 +98,8 @@ fn diff(here: &Path, job: &LoadedJob, args: &cli::PlanArgs, ui: &Ui) -> Result<u
     let mut workspace = Workspace::load(&store, &run)?;
     workspace.set_job(&job.text, &job.job);
     let overrides = PlanOverrides {
-        scope_dir: args.scope_dir.clone(),
-        scope_files: args.scope_files.clone(),
+        scope_dir: job_plan::option_or(args.scope_dir.as_deref(), job_plan::SCOPE_DIR),
+        scope_files: job_plan::option_or(args.scope_files.as_deref(), job_plan::SCOPE_FILES),
         update: args.update,
     };
     match replan::preview(&workspace, job, &overrides)? {

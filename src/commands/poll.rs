@@ -4,19 +4,21 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::sandbox;
+use super::names::{self, RunUse};
 use super::workspace::{self, Workspace};
+use super::{conclusion, sandbox, status};
 use crate::cli;
 use crate::domain::machine::{Observation, Request};
 use crate::domain::state::RunPhase;
 use crate::engine::{RunExit, RunOptions, RunReport};
 use crate::error;
+use crate::ui::outlook::Outlook;
 use crate::ui::{Ui, human};
 
 /// `git harness poll`
 pub(super) fn run(here: &Path, args: &cli::PollArgs, ui: &Ui) -> Result<u8> {
     let store = workspace::open_store(here)?;
-    let run = workspace::find_run(&store, args.run.as_deref())?;
+    let run = names::find_run(&store, args.run.as_deref(), RunUse::Change)?;
     let proof = match workspace::try_hold(&store, &run)? {
         Ok(proof) => proof,
         Err(held) => {
@@ -37,6 +39,7 @@ pub(super) fn run(here: &Path, args: &cli::PollArgs, ui: &Ui) -> Result<u8> {
         return Ok(error::POLL_ENDED);
     }
     sandbox::announce(&store, &run, workspace.job()?, ui)?;
+    let naming = status::naming(&store, &workspace)?;
     let mut lines = Ui::new(false);
     let mut report = |report: RunReport<'_>| lines.report(&report);
     let options = RunOptions { wait: false, ..RunOptions::default() };
@@ -49,7 +52,10 @@ pub(super) fn run(here: &Path, args: &cli::PollArgs, ui: &Ui) -> Result<u8> {
     let stopped = engine.run()?;
     let state = engine.state().clone();
     drop(engine);
+    workspace::record_poll(&store, &run)?;
     ui.status(&format!("run {run}: {}", human::counts(&state)));
+    let facts = conclusion::facts(&store, &state, &naming, &stopped)?;
+    let next = Outlook::new(&state, &facts, &naming).next();
     Ok(match stopped {
         RunExit::Ended => error::POLL_ENDED,
         RunExit::Later | RunExit::Interrupted(_) => error::OK,
@@ -57,10 +63,12 @@ pub(super) fn run(here: &Path, args: &cli::PollArgs, ui: &Ui) -> Result<u8> {
             for line in human::blocked(&state) {
                 ui.status(&line);
             }
+            ui.status(&next);
             error::NEEDS_PERSON
         }
         RunExit::Person(why) => {
             ui.status(&format!("needs a person: {why}"));
+            ui.status(&next);
             error::NEEDS_PERSON
         }
     })

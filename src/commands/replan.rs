@@ -12,7 +12,7 @@ use crate::ambient;
 use crate::domain::event::{ReplanCounts, RunEvent, RunEventKind, TaskEvent, TaskEventKind};
 use crate::domain::id::{Oid, RunId, TaskId};
 use crate::domain::machine::Decision;
-use crate::domain::plan::{Plan, Task};
+use crate::domain::plan::{DROPPED, Plan, Task};
 use crate::domain::retry::RetryReason;
 use crate::domain::state::{Phase, RunState};
 use crate::error::Advice;
@@ -22,10 +22,6 @@ use crate::store::{Expected, RefMove, Store};
 use crate::ui::{human, table};
 use crate::wire::run::Manifest;
 use crate::wire::{self, cli};
-
-/// The skip reason of a task that left the plan. The reason identifies such a task if the task
-/// later returns to the plan.
-const REMOVED: &str = "it is not in the plan any more";
 
 /// Command-line options that change a plan.
 #[derive(Debug, Clone, Default)]
@@ -140,7 +136,7 @@ fn prior_status(state: &RunState, task: &Task) -> PriorStatus {
     let Some(s) = state.tasks.get(&task.id) else { return PriorStatus::Open };
     match s.phase {
         Phase::Done => PriorStatus::Done,
-        Phase::Skipped if s.reason.as_deref() == Some(REMOVED) => PriorStatus::Removed,
+        Phase::Skipped if s.reason.as_deref() == Some(DROPPED) => PriorStatus::Removed,
         Phase::Skipped => PriorStatus::Skipped,
         Phase::Todo
         | Phase::Running
@@ -221,7 +217,7 @@ impl ReplanPreview {
         let mut push = |task: &TaskId, kind| {
             decisions.push(Decision::Task(task.clone(), TaskEvent { at, kind }));
         };
-        let skipped = || TaskEventKind::Skipped { message: REMOVED.into() };
+        let skipped = || TaskEventKind::Skipped { message: DROPPED.into() };
         for task in &replanned.removed {
             push(task, skipped());
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::names::{self, RunUse, TaskResolver};
 use super::workspace::{self, Workspace};
 use crate::ambient;
 use crate::cli;
@@ -117,7 +118,7 @@ pub(super) fn retry(here: &Path, args: &cli::RetryArgs, ui: &Ui) -> Result<u8> {
     let store = workspace::open_store(here)?;
     let run = args.run.as_deref();
     let (workspace, wires) = if args.failed {
-        let run = workspace::find_run(&store, run)?;
+        let run = names::find_run(&store, run, RunUse::Change)?;
         let workspace = Workspace::load(&store, &run)?;
         let failed = workspace.state().tasks.iter().filter(|(_, s)| s.phase == Phase::Failed);
         let wires: Vec<_> =
@@ -128,7 +129,7 @@ pub(super) fn retry(here: &Path, args: &cli::RetryArgs, ui: &Ui) -> Result<u8> {
         }
         (workspace, wires)
     } else {
-        name_tasks(&store, &args.tasks, run, |task| WireRequest::Retry { task })?
+        name_tasks(&store, here, (args.tasks.as_slice(), run), |task| WireRequest::Retry { task })?
     };
     let mut requests = Requests::of(workspace);
     let code = requests.ask_and_report(&wires, ui)?;
@@ -141,7 +142,8 @@ pub(super) fn skip(here: &Path, args: &cli::SkipArgs, ui: &Ui) -> Result<u8> {
     let store = workspace::open_store(here)?;
     let message = args.message.clone();
     let wire = |task| WireRequest::Skip { task, message: message.clone() };
-    let (workspace, wires) = name_tasks(&store, &args.tasks, None, wire)?;
+    let names = (args.tasks.as_slice(), args.run.as_deref());
+    let (workspace, wires) = name_tasks(&store, here, names, wire)?;
     Requests::of(workspace).ask_and_report(&wires, ui)
 }
 
@@ -149,27 +151,23 @@ pub(super) fn skip(here: &Path, args: &cli::SkipArgs, ui: &Ui) -> Result<u8> {
 /// run.
 fn name_tasks(
     store: &Store,
-    names: &[String],
-    run: Option<&str>,
+    here: &Path,
+    (names, run): (&[String], Option<&str>),
     wire: impl Fn(String) -> WireRequest,
 ) -> Result<(Workspace, Vec<WireRequest>)> {
     let mut wires = Vec::new();
-    let mut opened: Option<Workspace> = None;
+    let mut resolver = TaskResolver::new(store, here, run, RunUse::Change);
+    let mut named: Option<RunId> = None;
     for name in names {
-        let (run, task) = workspace::resolve_task(store, name, run)?;
-        let workspace = match &mut opened {
-            Some(workspace) => workspace,
-            None => opened.insert(Workspace::load(store, &run)?),
-        };
-        if *workspace.run() != run {
+        let (run, task) = resolver.resolve(name)?;
+        if *named.get_or_insert_with(|| run.clone()) != run {
             anyhow::bail!("the tasks belong to two runs; name the tasks of one run at a time");
         }
-        workspace.find_task(&task)?;
         wires.push(wire(task.to_string()));
     }
-    let workspace = match opened {
-        Some(workspace) => workspace,
-        None => Workspace::load(store, &workspace::find_run(store, run)?)?,
+    let run = match named {
+        Some(run) => run,
+        None => names::find_run(store, run, RunUse::Change)?,
     };
-    Ok((workspace, wires))
+    Ok((resolver.take(&run)?, wires))
 }

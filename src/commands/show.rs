@@ -4,12 +4,14 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
+use super::names::{self, RunUse};
 use super::transcript;
-use super::workspace::Workspace;
+use super::workspace::{self, Workspace};
 use crate::cli as args;
 use crate::domain::id::{Oid, RunId, TaskId};
 use crate::domain::plan::Task;
 use crate::domain::session::Spend;
+use crate::domain::shell::shell_quote;
 use crate::domain::state::TaskState;
 use crate::domain::verdict::{Finding, group_findings};
 use crate::error::{self, Advice};
@@ -22,7 +24,9 @@ use crate::wire::cli;
 
 /// `git harness show`
 pub(super) fn run(here: &Path, args: &args::ShowArgs, ui: &Ui) -> Result<u8> {
-    let (workspace, id) = Workspace::open_task(here, &args.task, None)?;
+    let store = workspace::open_store(here)?;
+    let run = args.run.as_deref();
+    let (workspace, id) = names::open_task(&store, here, &args.task, run, RunUse::Read)?;
     let (task, s) = workspace.find_task(&id)?;
     let shown = ShownTask { workspace: &workspace, task, s };
     let attempt = args.attempt.unwrap_or(s.attempt);
@@ -102,7 +106,7 @@ impl ShownTask<'_> {
             1 => "the task has had one attempt".to_owned(),
             n => format!("the task has had {n} attempts"),
         };
-        let (run, task) = (self.run(), self.id());
+        let (run, task) = (self.run(), self.task.label());
         Advice::new(format!("attempt {attempt} of `{run}/{task}` has left no {kind}"), hint)
     }
 
@@ -160,9 +164,9 @@ impl ShownTask<'_> {
                 text.push_str(&format!("  {line}\n"));
             }
         }
-        let (run, task) = (self.run(), self.id());
+        let name = shell_quote(&format!("{}/{}", self.run(), self.task.label()));
         text.push_str(&format!(
-            "\nmore: `git harness show {run}/{task} --diff`, `--prompt`, `--transcript`; `git harness log {run}/{task}`\n"
+            "\nmore: `git harness show {name} --diff`, `--prompt`, `--transcript`; `git harness log {name}`\n"
         ));
         text
     }
@@ -174,7 +178,7 @@ impl ShownTask<'_> {
         let row = |a: &str, b: String| vec![a.to_owned(), b];
         let ending = s.termination.as_ref().map_or(String::new(), |e| format!(", the last: {e}"));
         let mut rows = vec![
-            row("task", format!("{}/{}", self.run(), self.id())),
+            row("task", format!("{}/{}", self.run(), self.task.label())),
             row("state", s.phase.as_str().to_owned()),
             row("attempts", format!("{}{ending}", s.attempt)),
             row("base", oid(s.base.as_ref())),

@@ -7,27 +7,28 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
+use super::conclusion::{self, RunConclusion};
 use super::job_file::{self, LoadedJob};
 use super::job_plan::{self, JobPlan, PlanScope};
+use super::names::{self, RunUse};
 use super::replan::{self, PlanOverrides};
 use super::workspace::{self, Workspace};
-use super::{accounts, adopt, prompts, sandbox};
+use super::{accounts, adopt, preflight, prompts, sandbox, status};
 use crate::cli::StartArgs;
 use crate::domain::event::Halt;
 use crate::domain::id::{RunId, TaskId};
-use crate::domain::machine::{Observation, Request, blocked};
+use crate::domain::machine::{Observation, Request};
+use crate::domain::run_wait::RunFacts;
 use crate::domain::state::{Phase, RunPhase, RunState};
-use crate::engine::{self, RunExit, RunOptions};
+use crate::engine::{self, RunOptions};
 use crate::error::{self, Advice};
 use crate::process;
 use crate::store::create::{NewRun, next_run, refuse_collisions};
 use crate::store::{RunProof, Store, layout};
+use crate::ui::outlook::Outlook;
 use crate::ui::{Ui, human};
 use crate::wire;
 use crate::wire::run::Manifest;
-
-/// The number of failed tasks that are listed when a run ends.
-const LISTED_FAILURES: usize = 10;
 
 /// `git harness start`
 pub(super) fn run(here: &Path, args: &StartArgs, ui: &Ui) -> Result<u8> {
@@ -37,6 +38,7 @@ pub(super) fn run(here: &Path, args: &StartArgs, ui: &Ui) -> Result<u8> {
         process::adopt_lock()?;
     }
     let store = workspace::open_store(here)?;
+    let args = &with_environment(args);
     let ui = if args.quiet { &Ui::new(true) } else { ui };
     let Some((mut workspace, current)) = choose(&store, here, args, ui)? else {
         return Ok(error::OK);
@@ -49,6 +51,8 @@ pub(super) fn run(here: &Path, args: &StartArgs, ui: &Ui) -> Result<u8> {
     let state = workspace.state();
     if workspace.is_finished() {
         ui.message(&format!("the run `{run}` has ended: {}", human::counts(state)));
+        let facts = RunFacts::default();
+        ui.message(&Outlook::new(state, &facts, &status::naming(&store, &workspace)?).next());
         return Ok(ended_code(state));
     }
     if state.phase == RunPhase::Cancelled {
@@ -61,10 +65,14 @@ pub(super) fn run(here: &Path, args: &StartArgs, ui: &Ui) -> Result<u8> {
         ));
         return Ok(error::OK);
     }
-    let only = only(&workspace, &args.only)?;
+    let only = names::tasks_of(&workspace, here, &args.only)?;
     let force = args.force || changed;
     if state.halt == Some(Halt::Failures) && state.phase == RunPhase::Halted && !force {
-        return Ok(still_halted(&run, state, ui));
+        let facts = RunFacts::default();
+        let naming = status::naming(&store, &workspace)?;
+        ui.message(&format!("run {run}: {}", human::counts(state)));
+        let why = state.reason.as_deref().unwrap_or("too many tasks failed");
+        return Ok(RunConclusion { state, facts: &facts, naming: &naming }.needs_person(why, ui));
     }
     for closed in accounts::closed_accounts(state, workspace.job()?) {
         ui.message(&closed.sentence());
@@ -74,6 +82,15 @@ pub(super) fn run(here: &Path, args: &StartArgs, ui: &Ui) -> Result<u8> {
     }
     let proof = workspace::hold(&store, &run)?;
     carry_out(workspace, proof, args, only, ui)
+}
+
+/// Returns the options, with those that the environment sets.
+fn with_environment(args: &StartArgs) -> StartArgs {
+    StartArgs {
+        scope_dir: job_plan::option_or(args.scope_dir.as_deref(), job_plan::SCOPE_DIR),
+        scope_files: job_plan::option_or(args.scope_files.as_deref(), job_plan::SCOPE_FILES),
+        ..args.clone()
+    }
 }
 
 /// A run to carry out. If an existing run continues, also the current job file, if there is one.
@@ -95,7 +112,7 @@ fn choose(store: &Store, here: &Path, args: &StartArgs, ui: &Ui) -> Result<Optio
     if args.job.is_none()
         && args.run.is_none()
         && store.repo().top().is_none()
-        && let Ok(run) = workspace::find_run(store, None)
+        && let Ok(run) = names::find_run(store, None, RunUse::Change)
     {
         return resume(Workspace::load(store, &run)?, None, args, ui);
     }
@@ -123,7 +140,7 @@ fn choose(store: &Store, here: &Path, args: &StartArgs, ui: &Ui) -> Result<Optio
     match existing {
         Some(workspace) => resume(workspace, Some(job), args, ui),
         None => {
-            let made = make(store, &job, run, args, ui)?;
+            let made = make(store, here, (&job, run), args, ui)?;
             Ok(made.map(|workspace| (workspace, None)))
         }
     }
@@ -158,7 +175,17 @@ fn resume(
         }
         return Ok(None);
     }
+    let own = job.as_ref().filter(|job| job.name == workspace.loaded.manifest.job);
+    if let Some(job) = own.filter(|_| needs_programs(&workspace, args)) {
+        preflight::check_programs(&workspace.store, job, None)?;
+    }
     Ok(Some((workspace, job)))
+}
+
+/// Returns true if a run that continues needs the programs of its job now.
+fn needs_programs(workspace: &Workspace, args: &StartArgs) -> bool {
+    let cancelled = workspace.state().phase == RunPhase::Cancelled;
+    !(args.paused || cancelled || workspace.is_finished())
 }
 
 /// Returns the options that change the plan of an existing run.
@@ -170,26 +197,11 @@ fn overrides(args: &StartArgs) -> PlanOverrides {
     }
 }
 
-/// Reports a run that halted because of too many failures. Such a run continues only after a person
-/// has acted.
-fn still_halted(run: &RunId, state: &RunState, ui: &Ui) -> u8 {
-    ui.message(&format!("run {run}: {}", human::counts(state)));
-    ui.message(&format!("halted: {}", state.reason.as_deref().unwrap_or("too many tasks failed")));
-    for line in human::failures(state) {
-        ui.message(&line);
-    }
-    ui.message(
-        "hint: change the job and run `git harness start`, or run `git harness start --force`; one task is tried \
-         first",
-    );
-    error::NEEDS_PERSON
-}
-
 /// Creates a run. Returns none after a dry run.
 fn make(
     store: &Store,
-    job: &LoadedJob,
-    run: RunId,
+    here: &Path,
+    (job, run): (&LoadedJob, RunId),
     args: &StartArgs,
     ui: &Ui,
 ) -> Result<Option<Workspace>> {
@@ -202,6 +214,7 @@ fn make(
     };
     let JobPlan { planned, printed } = job_plan::plan_job(repo, job, &base, scope)?;
     prompts::check(repo, job, &planned.plan.tasks)?;
+    names::planned_tasks(store, here, &run, &planned.plan.tasks, &args.only)?;
     let target = workspace::target_ref(store, &job.job, &run)?;
     let tip = store.read(&target)?;
     if let Some(tip) = &tip
@@ -241,7 +254,7 @@ fn make(
         for task in &planned.plan.tasks {
             ui.result(&format!(
                 "  {} ({}, {} lines)\n",
-                task.id,
+                task.label(),
                 human::number(task.files.len(), "file"),
                 task.lines
             ));
@@ -249,6 +262,10 @@ fn make(
         return Ok(None);
     }
     sandbox::ensure(store, &job.job)?;
+    if !args.paused {
+        preflight::check_programs(store, job, Some(&base))?;
+        preflight::check_disk(store, &job.job)?;
+    }
     let pinned = job_file::pinned_files(repo, job, &base)?;
     let proof = workspace::hold(store, &run)?;
     // A power cut may have interrupted the creation of a run of this name.
@@ -280,18 +297,6 @@ fn make(
     Ok(Some(workspace))
 }
 
-/// Returns the tasks that `--only` names.
-fn only(workspace: &Workspace, names: &[String]) -> Result<BTreeSet<TaskId>> {
-    let mut only = BTreeSet::new();
-    for name in names {
-        let name = name.rsplit_once('/').map_or(name.as_str(), |(_, task)| task);
-        let task = TaskId::parse(name)?;
-        workspace.find_task(&task)?;
-        only.insert(task);
-    }
-    Ok(only)
-}
-
 fn carry_out(
     workspace: Workspace,
     proof: RunProof,
@@ -299,11 +304,14 @@ fn carry_out(
     only: BTreeSet<TaskId>,
     ui: &Ui,
 ) -> Result<u8> {
-    let run = proof.run().clone();
-    sandbox::announce(&workspace.store, &run, workspace.job()?, ui)?;
+    let (store, run) = (workspace.store.clone(), proof.run().clone());
+    workspace::forget_poll(&store, &run);
+    let naming = status::naming(&store, &workspace)?;
+    sandbox::announce(&store, &run, workspace.job()?, ui)?;
     let mut live = Ui::with_progress(args.quiet, workspace.state().tasks.len());
     let stopped = {
         let mut report = |report: engine::RunReport<'_>| live.report(&report);
+        let only = only.clone();
         let options = RunOptions { wait: true, only, signals: true, keep_going: args.keep_going };
         let mut engine = workspace.into_engine(proof, args.jobs, options, &mut report)?;
         engine.observe_and_settle(Observation::Requested(Request::Resume))?;
@@ -312,60 +320,9 @@ fn carry_out(
     };
     live.finish();
     let (stopped, state) = stopped?;
-    Ok(conclude(&run, &stopped, &state, ui))
-}
-
-/// Prints why the run stopped and returns the exit code.
-fn conclude(run: &RunId, stopped: &RunExit, state: &RunState, ui: &Ui) -> u8 {
-    ui.message(&format!("run {run}: {}", human::counts(state)));
-    match stopped {
-        RunExit::Ended => {
-            let failed = state.tasks.iter().filter(|(_, t)| t.phase == Phase::Failed);
-            for (task, s) in failed.take(LISTED_FAILURES) {
-                let reason = s.reason.as_deref().unwrap_or("");
-                ui.message(&format!("failed: {task}: {reason}"));
-            }
-            if state.count(&Phase::Failed) > 0 {
-                ui.message(&format!(
-                    "hint: see why with `git harness show {run}/TASK`; try again with `git harness retry --failed --run \
-                     {run}`"
-                ));
-            }
-            if state.ended() { ended_code(state) } else { error::OK }
-        }
-        RunExit::Blocked => {
-            for line in human::blocked(state) {
-                ui.message(&line);
-            }
-            if blocked(state).is_empty() {
-                ui.message("the remaining tasks wait for tasks that `--only` leaves out");
-            } else {
-                ui.message(&format!(
-                    "hint: try the failed tasks again with `git harness retry --failed --run {run}`, or start the blocked \
-                     ones anyway with `git harness start --keep-going`"
-                ));
-            }
-            error::INCOMPLETE
-        }
-        RunExit::Person(why) => {
-            ui.message(&format!("stopped for a person: {why}"));
-            if state.halt == Some(Halt::Failures) {
-                for line in human::failures(state) {
-                    ui.message(&line);
-                }
-                ui.message(
-                    "hint: see why with `git harness show TASK`; then change the job and run `git harness start`, or run \
-                     `git harness start --force`; one task is tried first",
-                );
-            }
-            error::NEEDS_PERSON
-        }
-        RunExit::Later => error::NEEDS_PERSON,
-        RunExit::Interrupted(signal) => {
-            ui.message("interrupted; `git harness start` continues the run");
-            error::interrupted(*signal)
-        }
-    }
+    let facts = conclusion::facts(&store, &state, &naming, &stopped)?;
+    let conclusion = RunConclusion { state: &state, facts: &facts, naming: &naming };
+    Ok(conclusion.conclude(&stopped, &only, ui))
 }
 
 /// Returns the exit code for a run in which every task has ended.

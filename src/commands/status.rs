@@ -6,23 +6,27 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::accounts;
 use super::estimate::PlannedVsReported;
-use super::workspace::{self, NoRun, Workspace};
+use super::names::{self, NoRun, RunUse};
+use super::workspace::{self, Workspace};
 use crate::ambient;
 use crate::cli;
 use crate::domain::account::Account;
 use crate::domain::id::Oid;
-use crate::domain::machine::{blocked, stalled};
+use crate::domain::run_wait::{RunFacts, RunRate, run_rate};
 use crate::domain::session::Spend;
 use crate::domain::state::{Phase, RunPhase, RunState};
+use crate::engine::low_disk;
 use crate::error;
-use crate::job::TokenBudget;
+use crate::job::{self, TokenBudget};
 use crate::landing::{MergeBases, MergeResult, Merger};
 use crate::planning;
 use crate::repo;
 use crate::store::Store;
 use crate::store::layout;
 use crate::ui::json::{self, MeasuredTokens, StatusContext};
+use crate::ui::outlook::{Outlook, RunNaming};
 use crate::ui::{Ui, human, table};
 
 /// The refresh interval of `--watch`.
@@ -38,7 +42,7 @@ type Measured = (PlannedVsReported, TokenBudget);
 /// `git harness status`
 pub(super) fn run(here: &Path, args: &cli::StatusArgs, ui: &Ui) -> Result<u8> {
     let store = workspace::open_read_only(here)?;
-    let run = match workspace::find_run(&store, args.run.as_deref()) {
+    let run = match names::find_run(&store, args.run.as_deref(), RunUse::Read) {
         Ok(run) => run,
         Err(problem) if args.exit_code && problem.is::<NoRun>() => {
             ui.error("error", &problem);
@@ -71,17 +75,20 @@ pub(super) fn run(here: &Path, args: &cli::StatusArgs, ui: &Ui) -> Result<u8> {
     }
 }
 
-/// Returns the facts that the run's state lacks: the supervisor, the landing under way, and the
-/// reason why a person is needed.
+/// Returns what the run's state lacks: the supervisor, the landing under way, and the thing that
+/// the run waits for.
 fn status_context(
     store: &Store,
     workspace: &Workspace,
     measured: Option<Measured>,
 ) -> Result<StatusContext> {
-    let state = workspace.state();
-    let mut context = StatusContext {
-        driver: workspace::driver(store, workspace.run()),
-        reason: None,
+    let driver = workspace::driver(store, workspace.run());
+    let facts = facts(store, workspace, driver.is_some())?;
+    let naming = naming(store, workspace)?;
+    Ok(StatusContext {
+        driver,
+        outlook: Some(Outlook::new(workspace.state(), &facts, &naming)),
+        facts,
         landing: workspace.landing_tasks()?,
         output: workspace.output_path().map(str::to_owned),
         sandbox: super::sandbox::recorded(store, workspace.run()),
@@ -90,21 +97,47 @@ fn status_context(
             reported: m.reported,
             factor: m.factor,
         }),
-    };
+    })
+}
+
+/// Returns the facts about a run that no event records.
+pub(super) fn facts(store: &Store, workspace: &Workspace, driven: bool) -> Result<RunFacts> {
+    let (state, run) = (workspace.state(), workspace.run());
+    let mut facts = RunFacts { driven, ..RunFacts::default() };
+    if state.ended() || state.phase != RunPhase::Active {
+        return Ok(facts);
+    }
+    facts.polled_at = workspace::last_poll(store, run);
     if state.count(&Phase::Queued) > 0 {
-        context.reason = match super::queue::problem(store, &workspace.loaded.manifest.target)? {
-            Some(problem) => Some(problem),
+        let problem = super::queue::problem(store, &workspace.loaded.manifest.target)?;
+        facts.queue_paused = problem.as_ref().is_some_and(|problem| problem.paused);
+        facts.landing = match problem {
+            Some(problem) => Some(problem.reason),
             None => blocking_checkout(store, workspace)?,
         };
     }
-    if stalled(state) && state.phase == RunPhase::Active && context.driver.is_none() {
-        context.reason = Some(format!(
-            "{} blocked by tasks that failed or were skipped: try those again with `git harness retry`, or start the \
-             blocked ones anyway with `git harness start --keep-going`",
-            human::number(blocked(state).len(), "task")
-        ));
+    // A state is shown also where its job cannot be read any more.
+    if let Ok(job) = workspace.job() {
+        let worktrees = workspace::worktrees_root(store.repo(), job).join(run.as_str());
+        let folders = [store.repo().common_dir(), worktrees.as_path()];
+        facts.disk = low_disk(folders, job.limits.min_free_mb);
+        facts.account = accounts::closed_accounts(state, job)
+            .into_iter()
+            .find_map(|account| account.of_agents());
     }
-    Ok(context)
+    Ok(facts)
+}
+
+/// Returns the names with which a command finds a run.
+pub(super) fn naming(store: &Store, workspace: &Workspace) -> Result<RunNaming> {
+    let manifest = &workspace.loaded.manifest;
+    Ok(RunNaming {
+        is_only_run: store.runs()?.len() == 1,
+        is_default_job: manifest.file == job::FILE_NAME,
+        target: manifest.target.clone(),
+        owns_target: manifest.target_created,
+        hands_in: workspace.output_path().is_some(),
+    })
 }
 
 /// Returns the reason why a queued candidate cannot land, if a checkout of the target is in the
@@ -144,16 +177,12 @@ fn porcelain(state: &RunState, context: &StatusContext) -> String {
 /// Formats the screen for people.
 fn screen(workspace: &Workspace, context: &StatusContext, measured: Option<Measured>) -> String {
     let state = workspace.state();
-    let driver = match (&context.driver, state.summary()) {
-        (Some(who), _) => format!("driven by {who}"),
-        (None, "ended" | "cancelled") => "nothing left to do".to_owned(),
-        (None, "halted") => "needs you".to_owned(),
-        (None, _) => "no supervisor: `git harness start` continues it".to_owned(),
-    };
+    let driver = context.driver.as_ref();
+    let driver = driver.map_or_else(String::new, |who| format!("; driven by {who}"));
     let done = state.count(&Phase::Done);
     let row = |a: &str, b: String| vec![a.to_owned(), b];
     let mut rows = vec![
-        row("run", format!("{} ({}; {driver})", state.id, state.summary())),
+        row("run", format!("{} ({}{driver})", state.id, state.summary())),
         match &context.output {
             None => row(
                 "target",
@@ -164,10 +193,15 @@ fn screen(workspace: &Workspace, context: &StatusContext, measured: Option<Measu
                 row("outputs", format!("{path}, {done} handed in; {how}"))
             }
         },
-        row("tasks", format!("{}: {}", state.tasks.len(), human::counts(state))),
+        row("tasks", tasks(state)),
     ];
     rows.extend(context.sandbox.iter().map(|sandbox| row("sandbox", sandbox.clone())));
-    rows.extend(rate(state).map(|text| row("rate", text)));
+    let outlook = context.outlook.as_ref();
+    if let Some(outlook) = outlook {
+        let label = if outlook.wait.needs_person() { "needs you" } else { "now" };
+        rows.insert(1, row(label, outlook.line.clone()));
+    }
+    rows.extend(run_rate(state, &context.facts).map(|rate| row("rate", rate_text(rate))));
     rows.push(row("cost", human::spend(state.spend())));
     rows.extend(measured.map(|(measured, budget)| row("tokens", measured.text(budget))));
     if state.evaluation_spend() != Spend::default() {
@@ -176,10 +210,6 @@ fn screen(workspace: &Workspace, context: &StatusContext, measured: Option<Measu
     rows.extend(account(&state.account, "agent").map(|text| row("account", text)));
     rows.extend(account(&state.evaluator, "evaluator").map(|text| row("account", text)));
     let mut text = table::columns(&rows);
-    let reason = context.reason.as_ref().or(state.reason.as_ref());
-    if let (Some(reason), false) = (reason, state.ended()) {
-        text.push_str(&format!("\nneeds you:\n  {reason}\n"));
-    }
     text.push_str(&section(state, &Phase::Running, "running"));
     let failures = human::failures(state);
     if !failures.is_empty() {
@@ -193,10 +223,15 @@ fn screen(workspace: &Workspace, context: &StatusContext, measured: Option<Measu
     let waiting = state.tasks.iter().filter(|(_, s)| !s.phase.ended() && s.reason.is_some());
     let lines: Vec<_> = waiting
         .take(NAMED)
-        .map(|(t, s)| format!("  {t}: {}\n", s.reason.as_deref().unwrap_or("")))
+        .map(|(t, s)| {
+            format!("  {}: {}\n", state.tasks.label(t), s.reason.as_deref().unwrap_or(""))
+        })
         .collect();
     if !lines.is_empty() {
         text.push_str(&format!("\nwaiting:\n{}", lines.concat()));
+    }
+    if let Some(outlook) = outlook {
+        text.push_str(&format!("\n{}\n", outlook.next()));
     }
     crate::ui::printable(&text)
 }
@@ -236,7 +271,8 @@ fn account(account: &Account, whom: &str) -> Option<String> {
 
 /// Lists the tasks in a phase under a title. Empty if there are none.
 fn section(state: &RunState, phase: &Phase, title: &str) -> String {
-    let tasks: Vec<_> = state.tasks.iter().filter(|(_, s)| s.phase == *phase).collect();
+    let tasks = state.tasks.in_phase(phase).filter(|(task, _)| !state.is_replaced(task));
+    let tasks: Vec<_> = tasks.collect();
     if tasks.is_empty() {
         return String::new();
     }
@@ -252,7 +288,7 @@ fn section(state: &RunState, phase: &Phase, title: &str) -> String {
         } else {
             s.reason.clone().unwrap_or_default()
         };
-        rows.push(vec![format!("  {task}"), detail]);
+        rows.push(vec![format!("  {}", state.tasks.label(task)), detail]);
     }
     if tasks.len() > NAMED {
         rows.push(vec![format!("  … and {} more", tasks.len() - NAMED)]);
@@ -260,23 +296,21 @@ fn section(state: &RunState, phase: &Phase, title: &str) -> String {
     format!("\n{title}:\n{}", table::columns(&rows))
 }
 
+/// Formats the numbers of tasks by state. Tasks that are only history do not count.
+fn tasks(state: &RunState) -> String {
+    let total = state.tasks.len() - state.count_replaced();
+    let percent = match state.percent_done() {
+        Some(percent) => format!(" ({percent:.0} %)"),
+        None => String::new(),
+    };
+    format!("{total}: {}{percent}", human::counts(state))
+}
+
 /// Formats the number of done tasks per minute, and the time that the remaining tasks take at that
 /// rate.
-fn rate(state: &RunState) -> Option<String> {
-    let ended: Vec<_> = state.tasks.values().filter(|t| t.phase == Phase::Done).collect();
-    let first = ended.iter().map(|t| t.at).min()?;
-    let last = ended.iter().map(|t| t.at).max()?;
-    let left = state.tasks.values().filter(|t| !t.phase.ended()).count();
-    let elapsed = last.since_ms(first);
-    if ended.len() < 3 || elapsed == 0 {
-        return None;
-    }
-    let each = elapsed / (ended.len() as u64 - 1);
-    let per_minute = 60_000.0 / each.max(1) as f64;
-    let rest = if left > 0 {
-        format!(", about {} left", human::duration(each * left as u64))
-    } else {
-        String::new()
-    };
-    Some(format!("{per_minute:.1} tasks a minute{rest}"))
+fn rate_text(rate: RunRate) -> String {
+    let per_minute = 60_000.0 / rate.each_ms.max(1) as f64;
+    let left =
+        rate.left_ms.map_or_else(String::new, |ms| format!(", about {} left", human::duration(ms)));
+    format!("{per_minute:.1} tasks a minute{left}")
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use super::names::{self, RunUse};
 use super::request::Requests;
 use super::workspace;
 use crate::cli as args;
@@ -16,7 +17,7 @@ use crate::wire::request::WireRequest;
 /// `git harness stop`
 pub(super) fn run(here: &Path, args: &args::StopArgs, ui: &Ui) -> Result<u8> {
     let store = workspace::open_store(here)?;
-    let run = workspace::find_run(&store, args.run.as_deref())?;
+    let run = names::find_run(&store, args.run.as_deref(), RunUse::Change)?;
     let mut requests = Requests::of_run(store.clone(), run.clone());
     let code = requests.ask_and_report(&[WireRequest::Stop { now: args.now }], ui)?;
     if args.now {
@@ -34,7 +35,7 @@ pub(super) fn run(here: &Path, args: &args::StopArgs, ui: &Ui) -> Result<u8> {
 /// `git harness cancel`
 pub(super) fn cancel(here: &Path, args: &args::RunArgs, ui: &Ui) -> Result<u8> {
     let store = workspace::open_store(here)?;
-    let run = workspace::find_run(&store, args.run.as_deref())?;
+    let run = names::find_run(&store, args.run.as_deref(), RunUse::Change)?;
     let code = Requests::of_run(store, run.clone()).ask_and_report(&[WireRequest::Cancel], ui)?;
     if args.json {
         let cancelled = code == error::OK;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use super::names::{self, RunUse};
 use super::workspace::{self, Workspace};
 use crate::cli as args;
 use crate::engine::sweep_worktrees;
@@ -15,7 +16,7 @@ use crate::wire::cli;
 /// `git harness sweep`
 pub(super) fn run(here: &Path, args: &args::RunArgs, ui: &Ui) -> Result<u8> {
     let store = workspace::open_store(here)?;
-    let run = workspace::find_run(&store, args.run.as_deref())?;
+    let run = names::find_run(&store, args.run.as_deref(), RunUse::Change)?;
     let proof = workspace::hold(&store, &run)?;
     let workspace = Workspace::load(&store, &run)?;
     let ctx = workspace.context()?;

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
+use super::names::{self, RunUse};
 use super::request::Requests;
-use super::workspace::Workspace;
+use super::workspace;
 use crate::cli as args;
 use crate::domain::state::Phase;
 use crate::domain::verdict::Verdict;
@@ -17,7 +18,9 @@ use crate::wire::request::WireRequest;
 
 /// `git harness verify`
 pub(super) fn run(here: &Path, args: &args::VerifyArgs, ui: &Ui) -> Result<u8> {
-    let (workspace, task) = Workspace::open_task(here, &args.task, None)?;
+    let store = workspace::open_store(here)?;
+    let run = args.run.as_deref();
+    let (workspace, task) = names::open_task(&store, here, &args.task, run, RunUse::Change)?;
     let run = workspace.run().clone();
     let (_, s) = workspace.find_task(&task)?;
     let (phase, attempt) = (s.phase.clone(), s.attempt);

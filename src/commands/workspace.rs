@@ -5,18 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use super::job_file;
 use super::open::open_repo;
 use crate::ambient;
-use crate::domain::id::{Oid, RunId, TaskId};
+use crate::domain::id::{Oid, RunId, TaskId, Timestamp};
 use crate::domain::machine::owed;
 use crate::domain::plan::Task;
-use crate::domain::retry::Policy;
-use crate::domain::state::{RunPhase, RunState, TaskState};
+use crate::domain::state::{RunState, TaskState};
 use crate::engine::{self, Context};
-use crate::error::Advice;
 use crate::failpoint;
 use crate::job::{self, Job};
 use crate::process::{Git, Holder, Lock, write_atomic, write_executable};
@@ -24,9 +22,6 @@ use crate::repo::{self, Repo};
 use crate::store::load::LoadedRun;
 use crate::store::{RunHeld, RunProof, Store, layout};
 use crate::wire::queue::{LandedEntry, QueueEvent};
-
-/// Similarity (Jaro-Winkler, from 0 to 1) above which a task is suggested for a mistyped name.
-const SUGGESTED_SIMILARITY: f64 = 0.75;
 
 /// A run that a command works on, loaded once, and its job, parsed at most once.
 #[derive(Debug)]
@@ -40,21 +35,6 @@ pub(super) struct Workspace {
 }
 
 impl Workspace {
-    /// Opens a run in the repository around `here`. See [`find_run`] for the meaning of `name`.
-    pub(super) fn open(here: &Path, name: Option<&str>) -> Result<Self> {
-        let store = open_store(here)?;
-        let run = find_run(&store, name)?;
-        Self::load(&store, &run)
-    }
-
-    /// Opens the run of a task. `name` is `RUN/TASK`, or a task of the run that `run` selects. See
-    /// [`find_run`] for a missing `run`.
-    pub(super) fn open_task(here: &Path, name: &str, run: Option<&str>) -> Result<(Self, TaskId)> {
-        let store = open_store(here)?;
-        let (run, task) = resolve_task(&store, name, run)?;
-        Ok((Self::load(&store, &run)?, task))
-    }
-
     /// Loads a run.
     pub(super) fn load(store: &Store, run: &RunId) -> Result<Self> {
         let loaded = store.load(run)?.with_context(|| format!("the run `{run}` is gone"))?;
@@ -134,25 +114,11 @@ impl Workspace {
         }
     }
 
-    /// Returns a task of the plan and its state. The error for an unknown task suggests the nearest
-    /// one.
+    /// Returns a task of the plan and its state.
     pub(super) fn find_task(&self, task: &TaskId) -> Result<(&Task, &TaskState)> {
-        let state = self.state();
-        let planned = state.tasks.planned_task(task);
-        if let (Some(planned), Some(s)) = (planned, state.tasks.get(task)) {
-            return Ok((planned, s));
-        }
-        let similarity = |t: &TaskId| {
-            let part = t.as_str().contains(task.as_str());
-            if part { 1.0 } else { strsim::jaro_winkler(t.as_str(), task.as_str()) }
-        };
-        let nearest =
-            state.tasks.keys().map(|t| (similarity(t), t)).max_by(|a, b| a.0.total_cmp(&b.0));
-        let hint = match nearest.filter(|(similarity, _)| *similarity >= SUGGESTED_SIMILARITY) {
-            Some((_, t)) => format!("did you mean `{t}`?"),
-            None => format!("`git harness status --porcelain {}` lists them", state.id),
-        };
-        Err(Advice::new(format!("no task `{task}` in the run `{}`", state.id), hint).into())
+        let tasks = &self.state().tasks;
+        let task_and_state = tasks.planned_task(task).zip(tasks.get(task));
+        task_and_state.with_context(|| format!("no task `{task}` in the run `{}`", self.run()))
     }
 
     /// Returns true if nothing is left to do: every task has ended, and no failed task is owed
@@ -254,9 +220,7 @@ impl Workspace {
         let workspace = self.refresh()?;
         let ctx = workspace.context()?;
         let jobs = jobs.map_or(ctx.job.limits.jobs, |n| n as usize);
-        let keep_going = options.keep_going;
         let policy = engine::policy(&ctx.job, &ctx.preset, jobs);
-        let policy = Policy { keep_going, ..policy };
         let LoadedRun { ledger, missing, .. } = workspace.loaded;
         engine::prepare(ctx, proof, ledger, &missing, policy, options, report)
     }
@@ -285,41 +249,6 @@ pub(super) fn open_read_only(here: &Path) -> Result<Store> {
     Store::open(repo, git)
 }
 
-/// Returns the run called `name`. Without a name, returns the only run or, if there are several,
-/// the only active run.
-pub(super) fn find_run(store: &Store, name: Option<&str>) -> Result<RunId> {
-    let runs = store.runs()?;
-    if let Some(name) = name {
-        let run = RunId::parse(name)?;
-        if runs.contains(&run) {
-            return Ok(run);
-        }
-        let known = list(&runs);
-        return Err(NoRun(format!("no run is called `{name}`; there is: {known}")).into());
-    }
-    match runs.as_slice() {
-        [] => Err(NoRun("there is no run yet: `git harness start` makes one".into()).into()),
-        [only] => Ok(only.clone()),
-        _ => {
-            let mut active = Vec::new();
-            for run in &runs {
-                let open = store.load_cached(run)?.is_some_and(|r| {
-                    let state = &r.ledger.state;
-                    !state.ended() && state.phase != RunPhase::Cancelled
-                });
-                if open {
-                    active.push(run.clone());
-                }
-            }
-            match active.as_slice() {
-                [only] => Ok(only.clone()),
-                [] => Err(NoRun(format!("no run is active; name one of: {}", list(&runs))).into()),
-                _ => bail!("more than one run is active; name one of: {}", list(&active)),
-            }
-        }
-    }
-}
-
 /// Returns the run of a job with the highest number.
 pub(super) fn latest_run(store: &Store, job: &str) -> Result<Option<RunId>> {
     let mut best: Option<(u32, RunId)> = None;
@@ -332,35 +261,6 @@ pub(super) fn latest_run(store: &Store, job: &str) -> Result<Option<RunId>> {
         }
     }
     Ok(best.map(|(_, run)| run))
-}
-
-/// The error for a run that does not exist.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct NoRun(pub String);
-
-fn list(runs: &[RunId]) -> String {
-    if runs.is_empty() {
-        return "none".into();
-    }
-    runs.iter().map(RunId::as_str).collect::<Vec<_>>().join(", ")
-}
-
-/// Resolves a task's name as a person writes it: `RUN/TASK`, or a task of the run that `run_name`
-/// selects. See [`find_run`] for a missing `run_name`.
-pub(super) fn resolve_task(
-    store: &Store,
-    name: &str,
-    run_name: Option<&str>,
-) -> Result<(RunId, TaskId)> {
-    let name = layout::short(name);
-    let name = name.strip_prefix("harness/").unwrap_or(name);
-    let (run_name, task) = match name.split_once('/') {
-        Some((run, task)) => (Some(run), task),
-        None => (run_name, name),
-    };
-    let run = find_run(store, run_name)?;
-    Ok((run, TaskId::parse(task)?))
 }
 
 /// Takes the run's lock.
@@ -384,6 +284,25 @@ pub(super) fn driver(store: &Store, run: &RunId) -> Option<String> {
     }
     let holder = Lock::last_holder(&path).ok()?;
     Some(holder.holder().map_or(holder.to_string(), |h| format!("{}/{}", h.host, h.pid)))
+}
+
+/// Records the time of a `poll`.
+pub(super) fn record_poll(store: &Store, run: &RunId) -> Result<()> {
+    let path = store.local().polled(run);
+    write_atomic(&path, ambient::now().0.to_string().as_bytes())
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Forgets the last `poll`: a supervisor takes over the run.
+pub(super) fn forget_poll(store: &Store, run: &RunId) {
+    // A time that is left shows an old poll, and changes nothing else.
+    std::fs::remove_file(store.local().polled(run)).ok();
+}
+
+/// Returns the time of the last `poll`, if no `start` came after it.
+pub(super) fn last_poll(store: &Store, run: &RunId) -> Option<Timestamp> {
+    let text = std::fs::read_to_string(store.local().polled(run)).ok()?;
+    text.trim().parse().ok().map(Timestamp)
 }
 
 /// Returns the person who runs this command, as git knows them: `NAME <EMAIL>`.

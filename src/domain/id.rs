@@ -138,6 +138,21 @@ impl fmt::Debug for TaskId {
     }
 }
 
+/// Encodes a path in the letters of an id. Different paths may have the same encoding.
+pub fn encode_path(path: &str) -> String {
+    let mut out = String::with_capacity(path.len() + 8);
+    for c in path.chars() {
+        match c {
+            '/' => out.push_str("__"),
+            '.' => out.push_str("_dot_"),
+            'a'..='z' | '0'..='9' | '_' | '-' => out.push(c),
+            'A'..='Z' => out.push(c.to_ascii_lowercase()),
+            _ => out.push('-'),
+        }
+    }
+    out
+}
+
 /// A time in milliseconds since the Unix epoch.
 ///
 /// For display and for back-off across restarts only. Timeouts inside a process use a monotonic

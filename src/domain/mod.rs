@@ -14,6 +14,7 @@ pub mod plan;
 pub mod queue;
 pub mod retry;
 pub mod review;
+pub(crate) mod run_wait;
 pub mod session;
 pub(crate) mod shell;
 pub mod state;

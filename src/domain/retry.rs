@@ -1,8 +1,10 @@
 //! Retry reasons, and the policy that decisions depend on.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use super::account::AgentName;
+use super::id::TaskId;
 use super::session::{Cost, Spend};
 
 /// The reason why a task gets another try.
@@ -128,6 +130,8 @@ pub struct Policy {
     pub report: bool,
     /// True if a task starts even though a dependency failed or was skipped.
     pub keep_going: bool,
+    /// The tasks that get attempts and evaluators (`start --only`). Empty for all tasks.
+    pub only: BTreeSet<TaskId>,
     /// True if an evaluator gives a verdict on candidates that passed the checks.
     pub evaluates: bool,
     /// The number of failed evaluations after which the task fails (`[evaluate] rounds`).
@@ -143,6 +147,11 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Returns true if the task gets attempts and evaluators.
+    pub fn chooses(&self, task: &TaskId) -> bool {
+        self.only.is_empty() || self.only.contains(task)
+    }
+
     /// Describes the first budget of the run that is used up. Returns `None` if no budget is.
     pub fn over_budget(&self, spend: &Spend) -> Option<String> {
         let tokens = spend.tokens.total();
@@ -194,6 +203,7 @@ impl Default for Policy {
             base_must_pass: true,
             report: false,
             keep_going: false,
+            only: BTreeSet::new(),
             evaluates: false,
             rounds: 3,
             shared_account: true,

@@ -6,7 +6,7 @@ use super::account::Account;
 use super::event::{Halt, RunEvent, RunEventKind, TaskEvent};
 use super::id::{RunId, TaskId};
 pub use super::phase::Phase;
-use super::plan::Plan;
+use super::plan::{DROPPED, Plan};
 use super::retry::Policy;
 use super::session::Spend;
 pub use super::task_state::TaskState;
@@ -186,6 +186,24 @@ impl RunState {
     /// Returns the number of tasks in a phase.
     pub fn count(&self, phase: &Phase) -> usize {
         self.tasks.count(phase)
+    }
+
+    /// Returns true if the task is only history: parts replaced it, or a new plan dropped it.
+    pub fn is_replaced(&self, task: &TaskId) -> bool {
+        let skipped = self.tasks.get(task).filter(|s| s.phase == Phase::Skipped);
+        let dropped = skipped.is_some_and(|s| s.reason.as_deref() == Some(DROPPED));
+        dropped || self.split.contains_key(task)
+    }
+
+    /// Returns the number of tasks that are only history.
+    pub fn count_replaced(&self) -> usize {
+        self.tasks.in_phase(&Phase::Skipped).filter(|(task, _)| self.is_replaced(task)).count()
+    }
+
+    /// Returns the share of the tasks that are done, in per cent. Skipped tasks do not count.
+    pub fn percent_done(&self) -> Option<f64> {
+        let counted = self.tasks.len() - self.count(&Phase::Skipped);
+        (counted > 0).then(|| self.count(&Phase::Done) as f64 * 100.0 / counted as f64)
     }
 
     /// Returns true if all these tasks are done.

@@ -408,6 +408,7 @@ impl TaskIndex {
                 starts.extend(first.map(|position| (sessions_first && !has_session, position)));
             }
             let over = queue.delayed.iter().take_while(|start| start.not_before <= now);
+            let over = over.filter(|start| due(&start.position));
             starts.extend(over.map(|s| (sessions_first && !s.has_session, &s.position)));
         }
         starts.sort_unstable();

@@ -235,6 +235,11 @@ impl TaskTable {
         self.ids.get(task).map(|number| &self.slots[*number].task)
     }
 
+    /// Returns the name of a task for people.
+    pub fn label(&self, task: &TaskId) -> String {
+        self.planned_task(task).map_or_else(|| task.to_string(), Task::label)
+    }
+
     /// Returns a copy of the plan.
     pub fn plan(&self) -> Plan {
         Plan { tasks: self.planned().cloned().collect() }
@@ -355,17 +360,20 @@ impl TaskTable {
         self.index.has_landed(commit)
     }
 
-    /// Returns the first tasks to start, at most `limit`: in plan order, or, with `sessions_first`,
-    /// those with a session before the others.
+    /// Returns the first chosen tasks to start, at most `limit`: in plan order, or, with
+    /// `sessions_first`, those with a session before the others. `options` are `keep_going` and
+    /// `sessions_first`.
     pub(super) fn next_starts(
         &self,
-        keep_going: bool,
-        sessions_first: bool,
+        options: (bool, bool),
         now: Timestamp,
+        chosen: impl Fn(&TaskId) -> bool,
         limit: usize,
     ) -> impl Iterator<Item = (&TaskId, &TaskState)> {
-        let due = |position: &PlanPosition| self.slots[position.slot].state.not_before <= now;
-        let options = (keep_going, sessions_first);
+        let due = |position: &PlanPosition| {
+            let slot = &self.slots[position.slot];
+            slot.state.not_before <= now && chosen(&slot.task.id)
+        };
         self.at(self.index.next_starts(options, now, due, limit).into_iter())
     }
 

@@ -26,8 +26,7 @@ impl Engine<'_> {
         task: &TaskId,
         attempt: u32,
     ) -> Result<Option<(TaskId, u32, AttemptLaunch)>> {
-        let only = &self.options.only;
-        if self.interrupts.signal().is_some() || !(only.is_empty() || only.contains(task)) {
+        if self.interrupts.signal().is_some() {
             return Ok(None);
         }
         let Some(state) = self.journal.state().tasks.get(task).cloned() else { return Ok(None) };

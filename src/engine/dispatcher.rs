@@ -14,7 +14,7 @@ use super::keeper_folders::KeeperFolders;
 use super::queue::WorkerNotice;
 use super::queue::client::{QueueClient, WorkerView};
 use super::reviews::ReviewBranches;
-use super::run_journal::{DurableChanges, RunJournal};
+use super::run_journal::{DurableChanges, JournaledEvent, RunJournal};
 use super::target_health::TargetHealth;
 use super::work::attempt;
 use super::work::evaluation;
@@ -94,6 +94,8 @@ pub(crate) fn prepare<'a>(
     options: RunOptions,
     report: &'a mut dyn FnMut(RunReport<'_>),
 ) -> Result<Engine<'a>> {
+    let (only, keep_going) = (options.only.clone(), options.keep_going);
+    let policy = Policy { only, keep_going, ..policy };
     let (sender, receiver) = channel();
     let journal = RunJournal::new(ctx.store.clone(), proof, ledger, sender.clone());
     let mut engine = Engine {
@@ -233,18 +235,23 @@ impl Engine<'_> {
         Ok(())
     }
 
+    /// Reports events.
+    pub(super) fn report_events(&mut self, events: &[JournaledEvent]) {
+        let state = self.journal.state();
+        for JournaledEvent { decision, ended } in events {
+            (self.report)(match decision {
+                Decision::Run(event) => RunReport::Run(event, state),
+                Decision::Task(task, event) => {
+                    RunReport::Task { task, event, ended: *ended, state }
+                }
+            });
+        }
+    }
+
     /// Reports durable events, and deletes the refs of published attempts that are no longer
     /// needed.
     pub(super) fn report_durable(&mut self, durable: DurableChanges) {
-        for decision in durable.decisions {
-            let state = self.journal.state();
-            match decision {
-                Decision::Run(event) => (self.report)(RunReport::Run(&event, state)),
-                Decision::Task(task, event) => {
-                    (self.report)(RunReport::Task(&task, &event, state));
-                }
-            }
-        }
+        self.report_events(&durable.events);
         self.drop_published(&durable.published);
         self.folders.remove_many();
     }
@@ -268,7 +275,7 @@ impl Engine<'_> {
             return None;
         }
         let state = self.journal.state();
-        let only = &self.options.only;
+        let only = &self.policy.only;
         let ended = |t: &TaskId| state.tasks.get(t).is_none_or(|s| s.phase.ended());
         if state.ended() || (!only.is_empty() && only.iter().all(ended)) {
             return Some(RunExit::Ended);
@@ -276,11 +283,10 @@ impl Engine<'_> {
         if self.in_flight.has_unattended() && !self.queue_acts() {
             return Some(RunExit::Later);
         }
-        let chosen = |t: &TaskId| only.is_empty() || only.contains(t);
-        if state.phase == RunPhase::Active && at_rest(state, &self.policy, &chosen) {
+        if state.phase == RunPhase::Active && at_rest(state, &self.policy) {
             return Some(RunExit::Blocked);
         }
-        if awaits_review(state, &self.policy, &chosen) {
+        if awaits_review(state, &self.policy) {
             let waiting = match state.count(&Phase::Reviewing) {
                 1 => "1 candidate waits".to_owned(),
                 n => format!("{n} candidates wait"),

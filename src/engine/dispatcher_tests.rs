@@ -188,7 +188,7 @@ impl RunFixture {
         let policy = Policy { jobs, ..policy(&ctx.job, &ctx.preset, jobs) };
         let mut reported = Vec::new();
         let mut report = |report: RunReport<'_>| {
-            if let RunReport::Task(task, event, _) = report {
+            if let RunReport::Task { task, event, .. } = report {
                 reported.push(format!("{task} {}", name(event)));
             }
         };
@@ -272,7 +272,7 @@ fn poll_starts_as_many_keepers_as_jobs_and_leaves_them() {
 fn only_starts_the_chosen_tasks() {
     let fixture = RunFixture::new();
     let only = BTreeSet::from([TaskId::parse("c").unwrap()]);
-    let (exit, _) = fixture.execute(KeeperAct::Die, 3, RunOptions { only, ..waiting() });
+    let (exit, _) = fixture.execute(KeeperAct::Die, 1, RunOptions { only, ..waiting() });
     assert_eq!(exit, RunExit::Ended);
     assert_eq!(fixture.phases(), [Phase::Todo, Phase::Todo, Phase::Failed]);
 }

@@ -13,7 +13,7 @@ use super::work::verification::{self, VerificationAssignment};
 use super::{Context, RunReport, target_checks};
 use crate::ambient;
 use crate::domain::id::TaskId;
-use crate::domain::machine::{Decision, Effect, Observation, owed};
+use crate::domain::machine::{Effect, Observation, owed};
 use crate::domain::queue::FailureRate;
 use crate::domain::session::{Class, SessionReport};
 use crate::domain::state::Phase;
@@ -81,13 +81,9 @@ impl Engine<'_> {
         if !launches.is_empty() {
             self.guard_stash();
             // Journal first: the event must exist before the keeper starts.
-            let decisions = self.journal.record_starts()?;
+            let events = self.journal.record_starts()?;
             crate::failpoint::hit("attempt.journaled");
-            for decision in &decisions {
-                if let Decision::Task(task, event) = decision {
-                    (self.report)(RunReport::Task(task, event, self.journal.state()));
-                }
-            }
+            self.report_events(&events);
             for (task, attempt, launch) in launches {
                 let worktree = Some(launch.worktree.clone());
                 begun |= self.spawn_await((&task, attempt), worktree, Some(launch));
@@ -100,15 +96,8 @@ impl Engine<'_> {
     /// on every call.
     fn is_disk_full(&mut self) -> bool {
         let least = self.ctx.job.limits.min_free_mb;
-        let folders = [self.ctx.store.repo().common_dir(), &self.ctx.worktrees];
-        let free = folders.map(|folder| Some((process::free_space(folder).ok()? / MB, folder)));
-        let below_limit = free.into_iter().flatten().find(|(mb, _)| *mb < least);
-        let note = below_limit.map(|(mb, folder)| {
-            format!(
-                "only {mb} MB are free on the disk of {}: not starting agents until there are {least} (`[limits] min-free-mb`)",
-                folder.display()
-            )
-        });
+        let folders = [self.ctx.store.repo().common_dir(), self.ctx.worktrees.as_path()];
+        let note = low_disk(folders, least);
         let full = note.is_some();
         if let Some(note) = note.filter(|_| !self.disk_full) {
             (self.report)(RunReport::Note(note));
@@ -274,6 +263,17 @@ impl Engine<'_> {
             Ok(FinishedWork::Verified(Box::new(assignment), result))
         })
     }
+}
+
+/// Returns the reason why no attempt starts, if the disk of one of these folders has less than
+/// `least` megabytes free.
+pub(crate) fn low_disk(folders: [&Path; 2], least: u64) -> Option<String> {
+    let free = folders.map(|folder| Some((process::free_space(folder).ok()? / MB, folder)));
+    let (mb, folder) = free.into_iter().flatten().find(|(mb, _)| *mb < least)?;
+    Some(format!(
+        "only {mb} MB are free on the disk of {}: not starting agents until there are {least} (`[limits] min-free-mb`)",
+        folder.display()
+    ))
 }
 
 /// Returns the verification of the run's base, or `None` if no check applies to the base.

@@ -14,8 +14,7 @@ use crate::store::chain::findings;
 impl Engine<'_> {
     /// Starts an evaluation if the limits permit it. Returns true if the evaluation was started.
     pub(super) fn evaluate(&mut self, task: &TaskId, attempt: u32, work: WorkId) -> Result<bool> {
-        let only = &self.options.only;
-        if self.interrupts.signal().is_some() || !(only.is_empty() || only.contains(task)) {
+        if self.interrupts.signal().is_some() {
             return Ok(false);
         }
         let running = self.in_flight.count(|work| matches!(work, WorkId::Evaluation(..)));

@@ -54,6 +54,7 @@ use crate::wire::keeper::SandboxSpec;
 use crate::wire::run::Manifest;
 
 pub(crate) use dispatcher::{Engine, prepare};
+pub(crate) use effects::low_disk;
 pub(crate) use work::assignment::Executor;
 use work::assignment::{self, KeeperWait};
 pub(crate) use work::keepers::Keepers;
@@ -233,6 +234,7 @@ pub(crate) fn policy(job: &Job, preset: &Preset, jobs: usize) -> Policy {
         base_must_pass: job.job.base_check == crate::job::BaseCheck::Stop,
         report: job.job.kind == crate::job::JobKind::Report,
         keep_going: false,
+        only: BTreeSet::new(),
         review: job.queue.review,
         evaluates: job.evaluate.is_some(),
         rounds: job.evaluate.as_ref().map_or(0, |evaluate| evaluate.rounds),
@@ -293,8 +295,8 @@ impl RunOptions {
 /// A report to the person who watches the run.
 #[derive(Debug)]
 pub(crate) enum RunReport<'a> {
-    /// An event of a task.
-    Task(&'a TaskId, &'a TaskEvent, &'a RunState),
+    /// An event of a task, and the number of tasks that had ended after it.
+    Task { task: &'a TaskId, event: &'a TaskEvent, ended: usize, state: &'a RunState },
     /// An event of the run.
     Run(&'a RunEvent, &'a RunState),
     /// A note without an event.

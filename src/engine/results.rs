@@ -274,7 +274,12 @@ impl Engine<'_> {
                     let decisions = self.observe(Observation::Requested(request));
                     // One by one: the meaning of a request depends on the requests before it.
                     self.record()?;
-                    let message = answer_text(&waiting.wire, &decisions);
+                    let tasks = &self.journal.state().tasks;
+                    let label = |task: &str| {
+                        TaskId::parse(task)
+                            .map_or_else(|_| task.to_owned(), |task| tasks.label(&task))
+                    };
+                    let message = answer_text(&waiting.wire, &decisions, &label);
                     applied.push((waiting, RequestAnswer { done: !decisions.is_empty(), message }));
                 }
             }
@@ -329,23 +334,38 @@ fn short(commit: &str) -> &str {
     commit.get(..10).unwrap_or(commit)
 }
 
-fn answer_text(wire: &WireRequest, decisions: &[Decision]) -> String {
+/// Returns the answer to a request. `label` returns the name of a task for people.
+fn answer_text(
+    wire: &WireRequest,
+    decisions: &[Decision],
+    label: &dyn Fn(&str) -> String,
+) -> String {
+    let task = match wire {
+        WireRequest::Retry { task }
+        | WireRequest::Skip { task, .. }
+        | WireRequest::Reconsider { task }
+        | WireRequest::Approve { task, .. }
+        | WireRequest::RequestChanges { task, .. } => label(task),
+        WireRequest::Stop { .. } | WireRequest::OpenAccount { .. } | WireRequest::Cancel => {
+            String::new()
+        }
+    };
     let (yes, no) = match wire {
-        WireRequest::Retry { task } => (
+        WireRequest::Retry { .. } => (
             format!("{task} will be tried again"),
             format!("{task} is not failed or skipped, there is nothing to retry"),
         ),
-        WireRequest::Skip { task, .. } => {
+        WireRequest::Skip { .. } => {
             (format!("{task} is skipped"), format!("{task} has ended already"))
         }
-        WireRequest::Reconsider { task } => {
+        WireRequest::Reconsider { .. } => {
             (format!("{task} is taken up again"), format!("{task} has not failed"))
         }
-        WireRequest::Approve { task, commit, .. } => (
+        WireRequest::Approve { commit, .. } => (
             format!("{task} is approved"),
             format!("{task} does not wait for a review of {}: look at it again", short(commit)),
         ),
-        WireRequest::RequestChanges { task, commit, .. } => (
+        WireRequest::RequestChanges { commit, .. } => (
             format!("{task} is sent back"),
             format!("{task} does not wait for a review of {}: look at it again", short(commit)),
         ),

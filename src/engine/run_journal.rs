@@ -2,9 +2,10 @@
 //!
 //! A decision is first in the batch. Then it is recorded: written to the chains and folded into the
 //! state, so that every process sees it. It is durable when a barrier has completed that was
-//! requested after the record. Only durable events are reported. The start of an attempt is the
-//! exception: an attempt whose start is lost in a power cut starts again.
+//! requested after the record. Only durable events are reported, in order. The start of an attempt
+//! needs no barrier of its own: an attempt whose start is lost in a power cut starts again.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc::Sender;
 
 use anyhow::Result;
@@ -16,10 +17,19 @@ use crate::domain::event::{RunEvent, RunEventKind};
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::machine::{Decision, Observation, decide};
 use crate::domain::retry::Policy;
-use crate::domain::state::RunState;
+use crate::domain::state::{RunState, TaskState};
 use crate::store::chain::{Batch, Ledger, Payload, Tip};
 use crate::store::notes::NoteLines;
 use crate::store::{RefMove, RunProof, Store, layout};
+
+/// A recorded event that is reported.
+#[derive(Debug)]
+pub(super) struct JournaledEvent {
+    pub decision: Decision,
+    /// The number of tasks that had ended after the event. The state in the moment of the report
+    /// may hold later events.
+    pub ended: usize,
+}
 
 /// Recorded changes that wait for a barrier.
 #[derive(Debug)]
@@ -27,7 +37,7 @@ struct AwaitingSync {
     /// The barrier's number.
     number: u64,
     /// The events to report.
-    decisions: Vec<Decision>,
+    events: Vec<JournaledEvent>,
     /// The refs of published attempts to delete.
     published: Vec<RefMove>,
 }
@@ -36,7 +46,7 @@ struct AwaitingSync {
 #[derive(Debug, Default)]
 pub(super) struct DurableChanges {
     /// The events to report, in order.
-    pub decisions: Vec<Decision>,
+    pub events: Vec<JournaledEvent>,
     /// The refs of published attempts, which are no longer needed.
     pub published: Vec<RefMove>,
 }
@@ -53,7 +63,7 @@ pub(super) struct RunJournal {
     /// Lines for the notes on landed commits.
     commit_notes: NoteLines,
     /// Recorded events for which no barrier was requested yet.
-    unsynced: Vec<Decision>,
+    unsynced: Vec<JournaledEvent>,
     /// Refs of published attempts whose events are recorded, and for which no barrier was requested
     /// yet.
     published: Vec<RefMove>,
@@ -164,7 +174,7 @@ impl RunJournal {
         if self.batch.is_empty() {
             return Ok(false);
         }
-        let decisions = self.batch.decisions.clone();
+        let events = self.events_of_batch();
         if !self.ledger.record(&self.store, &self.proof, &mut self.batch)? {
             // The batch's extra refs were not written, because another writer wrote notes at the
             // same time.
@@ -176,20 +186,49 @@ impl RunJournal {
                 self.store.transact_in_bulk(&[ref_move]).ok();
             }
         }
-        let split = |d: &Decision| {
-            matches!(d, Decision::Run(RunEvent { kind: RunEventKind::Split { .. }, .. }))
+        let split = |event: &JournaledEvent| {
+            let decision = &event.decision;
+            matches!(decision, Decision::Run(RunEvent { kind: RunEventKind::Split { .. }, .. }))
         };
-        let has_split = decisions.iter().any(split);
-        self.unsynced.extend(decisions);
+        let has_split = events.iter().any(split);
+        self.unsynced.extend(events);
         Ok(has_split)
     }
 
-    /// Records the batch of attempts that start now. Returns the events, which are reported without
-    /// a barrier.
-    pub(super) fn record_starts(&mut self) -> Result<Vec<Decision>> {
-        let decisions = self.batch.decisions.clone();
+    /// Records the batch of attempts that start now. Returns the events to report at once. There
+    /// are none if earlier events wait for a barrier: the starts are reported behind them.
+    pub(super) fn record_starts(&mut self) -> Result<Vec<JournaledEvent>> {
+        let events = self.events_of_batch();
         self.ledger.record(&self.store, &self.proof, &mut self.batch)?;
-        Ok(decisions)
+        if !self.unsynced.is_empty() {
+            self.unsynced.extend(events);
+            self.request_barrier();
+        } else if let Some(last) = self.awaiting_sync.last_mut() {
+            last.events.extend(events);
+        } else {
+            return Ok(events);
+        }
+        Ok(Vec::new())
+    }
+
+    /// Returns the events of the batch, which is about to be recorded.
+    fn events_of_batch(&self) -> Vec<JournaledEvent> {
+        let tasks = &self.ledger.state.tasks;
+        let mut ended = tasks.count_ended();
+        let mut changed: BTreeMap<&TaskId, TaskState> = BTreeMap::new();
+        let mut events = Vec::with_capacity(self.batch.decisions.len());
+        for decision in &self.batch.decisions {
+            if let Decision::Task(task, event) = decision
+                && let Some(state) = tasks.get(task)
+            {
+                let state = changed.entry(task).or_insert_with(|| state.clone());
+                let had_ended = state.phase.ended();
+                state.apply(event);
+                ended = ended + usize::from(state.phase.ended()) - usize::from(had_ended);
+            }
+            events.push(JournaledEvent { decision: decision.clone(), ended });
+        }
+        events
     }
 
     /// Requests a barrier for the recorded events.
@@ -198,9 +237,9 @@ impl RunJournal {
             return;
         }
         let number = self.barriers.request();
-        let (decisions, published) =
+        let (events, published) =
             (std::mem::take(&mut self.unsynced), std::mem::take(&mut self.published));
-        self.awaiting_sync.push(AwaitingSync { number, decisions, published });
+        self.awaiting_sync.push(AwaitingSync { number, events, published });
     }
 
     /// Returns the changes that the completed barrier of this number covers.
@@ -209,7 +248,7 @@ impl RunJournal {
         let durable = self.awaiting_sync.drain(..later.unwrap_or(self.awaiting_sync.len()));
         let mut changes = DurableChanges::default();
         for synced in durable {
-            changes.decisions.extend(synced.decisions);
+            changes.events.extend(synced.events);
             changes.published.extend(synced.published);
         }
         changes

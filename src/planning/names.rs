@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::domain::id::{MAX_NAME, TaskId};
+use crate::domain::id::{MAX_NAME, TaskId, encode_path};
 use crate::repo::sha1_hex;
 
 /// The number of hash digits in an id, by the number of clashes. The last is the whole hash.
@@ -49,7 +49,7 @@ pub(super) fn task_ids(tasks: &[(&str, Option<usize>)]) -> Result<Vec<TaskId>> {
 /// Returns the name of one task. `clashed` is the number of shorter names that clashed.
 fn name(path: &str, part: Option<usize>, clashed: usize) -> Result<String> {
     let suffix = part.map_or(String::new(), |n| format!("_part_{n}"));
-    let plain = if path.is_empty() { TOP.to_owned() } else { encode(path) };
+    let plain = if path.is_empty() { TOP.to_owned() } else { encode_path(path) };
     if clashed == 0 && is_faithful(path, &plain) && plain.len() + suffix.len() <= MAX_NAME {
         return Ok(plain + &suffix);
     }
@@ -60,21 +60,6 @@ fn name(path: &str, part: Option<usize>, clashed: usize) -> Result<String> {
     let kept = plain[plain.len().saturating_sub(room)..].trim_start_matches('-');
     let kept = if kept.is_empty() { "path" } else { kept };
     Ok(format!("{kept}-{}{suffix}", &hash[..digits]))
-}
-
-/// Encodes a path in the letters of an id. Different paths may have the same encoding.
-fn encode(path: &str) -> String {
-    let mut out = String::with_capacity(path.len() + 8);
-    for c in path.chars() {
-        match c {
-            '/' => out.push_str("__"),
-            '.' => out.push_str("_dot_"),
-            'a'..='z' | '0'..='9' | '_' | '-' => out.push(c),
-            'A'..='Z' => out.push(c.to_ascii_lowercase()),
-            _ => out.push('-'),
-        }
-    }
-    out
 }
 
 /// Decodes an encoded path.

@@ -128,6 +128,11 @@ impl Local {
         self.run(run).join("lock")
     }
 
+    /// Returns the file with the time of a run's last `poll`.
+    pub fn polled(&self, run: &RunId) -> PathBuf {
+        self.run(run).join("polled")
+    }
+
     /// Returns the lock that is held while a target branch moves.
     pub fn target_lock(&self, key: &str) -> PathBuf {
         self.root.join("targets").join(format!("{key}.lock"))

@@ -10,7 +10,7 @@ use super::index::Index;
 use super::index::snapshot::{Snapshot, Stamps};
 use super::{Store, codec, layout};
 use crate::domain::event::{RunEvent, RunEventKind};
-use crate::domain::id::{Oid, RunId, TaskId};
+use crate::domain::id::{Oid, RunId, TaskId, Timestamp};
 use crate::domain::plan::Plan;
 use crate::domain::state::{RunState, TaskState};
 use crate::repo;
@@ -112,6 +112,15 @@ impl Store {
         let location = format!("{}:{}", layout::run(run), files::MANIFEST);
         let manifest = decode(&location, &read(files::MANIFEST)?)?;
         Ok((manifest, String::from_utf8(read(files::JOB)?)?))
+    }
+
+    /// Returns the time at which a run was created; 0 if the run does not exist.
+    pub fn run_created(&self, run: &RunId) -> Result<Timestamp> {
+        let Some(tip) = self.read(&layout::run(run))? else { return Ok(Timestamp::default()) };
+        let messages = self.messages(&tip)?;
+        let first = messages.last().map(|(_, message)| codec::trailers(message));
+        let at = first.and_then(|trailers| trailers.get("Harness-At")?.parse().ok());
+        Ok(Timestamp(at.unwrap_or(0)))
     }
 
     /// Loads a run. Returns `None` if the run does not exist.

@@ -12,15 +12,16 @@ use crate::domain::verdict::{Finding, Verdict};
 
 /// Returns the progress line for a task event, or `None` for an event that a person need not read.
 /// `alive` is true with a live display: the display shows the running tasks, so their starts get no
-/// line.
+/// line. `ended` is the number of tasks that had ended after the event.
 pub(crate) fn task_line(
-    task: &TaskId,
+    id: &TaskId,
     event: &TaskEvent,
-    state: &RunState,
+    (ended, state): (usize, &RunState),
     alive: bool,
 ) -> Option<String> {
-    let ended = state.tasks.count_ended();
-    let attempt = state.tasks.get(task).map_or(0, |t| t.attempt);
+    let task = state.tasks.label(id);
+    // A task that has landed or handed in gets no later attempt.
+    let attempt = state.tasks.get(id).map_or(0, |t| t.attempt);
     let word = |word: &str, rest: String| {
         Some(format!("[{ended:>4}/{}] {word:<9} {task}{rest}", state.tasks.len()))
     };
@@ -70,7 +71,8 @@ pub(crate) fn task_line(
         TaskEventKind::Revised { candidate } => {
             word("revised", format!(": {} is the candidate now", candidate.commit.short()))
         }
-        TaskEventKind::Conflicted { .. } => {
+        TaskEventKind::Conflicted { finding, .. } => {
+            let attempt = finding.attempt;
             word("conflict", format!(": attempt {attempt} does not merge onto the target"))
         }
         TaskEventKind::Retried { reason, because, .. } => match (reason, because) {
@@ -105,7 +107,7 @@ pub(crate) fn task_line(
 }
 
 /// Returns the line for a run event, or `None` for an event that a person need not read.
-pub(crate) fn run_line(event: &RunEvent) -> Option<String> {
+pub(crate) fn run_line(event: &RunEvent, state: &RunState) -> Option<String> {
     match &event.kind {
         RunEventKind::Created { .. } => None,
         RunEventKind::BaseVerified { passed: true, results } if results.is_empty() => None,
@@ -123,7 +125,7 @@ pub(crate) fn run_line(event: &RunEvent) -> Option<String> {
         RunEventKind::EvaluatorAccount(account) => account_line("evaluator", account, event.at),
         RunEventKind::Split { task, parts } => {
             let names: Vec<_> = parts.iter().map(|(id, _)| id.as_str()).collect();
-            Some(format!("{task} is split into {}", names.join(" and ")))
+            Some(format!("{} is split into {}", state.tasks.label(task), names.join(" and ")))
         }
         RunEventKind::Replanned { .. } => Some("the plan was made again".into()),
         RunEventKind::JobChanged(sections) => {
@@ -143,8 +145,8 @@ fn account_line(whom: &str, account: &Account, at: Timestamp) -> Option<String> 
     })
 }
 
-/// Returns the number of tasks in each phase, such as `12 done, 4 running, 8 todo`. Phases without
-/// tasks are left out.
+/// Returns the number of tasks in each state, such as `12 done, 4 running, 8 todo`. States without
+/// tasks are left out, and so are tasks that are only history.
 pub(crate) fn counts(state: &RunState) -> String {
     let order = [
         Phase::Done,
@@ -156,9 +158,21 @@ pub(crate) fn counts(state: &RunState) -> String {
         Phase::Queued,
         Phase::Todo,
     ];
+    let blocked = state.count(&Phase::Todo) - state.tasks.startable(false).count();
+    let count = |phase: &Phase| match phase {
+        Phase::Skipped => state.count(phase) - state.count_replaced(),
+        Phase::Todo => state.count(phase) - blocked,
+        Phase::Running
+        | Phase::Verifying
+        | Phase::Reviewing
+        | Phase::Queued
+        | Phase::Done
+        | Phase::Failed => state.count(phase),
+    };
     let some: Vec<_> = order
         .iter()
-        .map(|phase| (state.count(phase), phase.as_str()))
+        .map(|phase| (count(phase), phase.as_str()))
+        .chain([(blocked, "blocked")])
         .filter(|(n, _)| *n > 0)
         .map(|(n, word)| format!("{n} {word}"))
         .collect();
@@ -175,7 +189,8 @@ pub(crate) fn failures(state: &RunState) -> Vec<String> {
     for group in failure_groups(state) {
         let tasks = number(group.tasks.len(), "task");
         let more = if group.tasks.len() > NAMED { ", …" } else { "" };
-        let names: Vec<_> = group.tasks.iter().take(NAMED).map(TaskId::as_str).collect();
+        let named = group.tasks.iter().take(NAMED);
+        let names: Vec<_> = named.map(|task| state.tasks.label(task)).collect();
         lines.push(format!("  {tasks} failed alike ({}): {}{more}", group.cause, names.join(", ")));
         let said = group.tasks.first().and_then(|t| state.tasks.get(t)?.reason.clone());
         lines.extend(said.map(|said| format!("    {said}")));
@@ -183,17 +198,17 @@ pub(crate) fn failures(state: &RunState) -> Vec<String> {
     lines
 }
 
-/// Returns lines about the blocked tasks, grouped by the failed or skipped task that they wait for.
+/// Returns a line for each failed or skipped task that blocks others, with their number.
 pub(crate) fn blocked(state: &RunState) -> Vec<String> {
-    let mut by: std::collections::BTreeMap<TaskId, Vec<TaskId>> = Default::default();
-    for (task, cause) in machine::blocked(state) {
-        by.entry(cause).or_default().push(task);
+    let mut by: std::collections::BTreeMap<TaskId, usize> = Default::default();
+    for cause in machine::blocked(state).into_values() {
+        *by.entry(cause).or_default() += 1;
     }
-    let line = |(cause, tasks): (TaskId, Vec<TaskId>)| {
-        let names: Vec<_> = tasks.iter().take(NAMED).map(TaskId::as_str).collect();
-        let more = if tasks.len() > NAMED { ", …" } else { "" };
-        let all = number(tasks.len(), "task");
-        format!("blocked: {all} by {}: {}{more}", because(state, &cause), names.join(", "))
+    let line = |(cause, tasks): (TaskId, usize)| {
+        let skipped = state.tasks.get(&cause).is_some_and(|s| s.phase == Phase::Skipped);
+        let outcome = if skipped { "was skipped" } else { "failed" };
+        let (tasks, cause) = (number(tasks, "task"), state.tasks.label(&cause));
+        format!("blocked: {tasks} by `{cause}`, which {outcome}")
     };
     by.into_iter().map(line).collect()
 }

@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 
 use super::human::because;
+use super::outlook::Outlook;
 use crate::domain::event::Halt;
 use crate::domain::id::{Oid, RunId, TaskId};
 use crate::domain::machine::{FailureGroup, blocked, failure_groups};
 use crate::domain::plan::Task;
 use crate::domain::review::Approval;
+use crate::domain::run_wait::{RunFacts, run_rate};
 use crate::domain::session::{Class, Cost, Spend};
 use crate::domain::state::{Phase, RunState, TaskState};
 use crate::domain::verdict::{CheckResult, Finding};
@@ -16,12 +18,14 @@ use crate::wire::cli;
 use crate::wire::run::Manifest;
 
 /// Facts that `status` shows beside the run's state.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct StatusContext {
     /// The supervisor, as `host/pid`.
     pub driver: Option<String>,
-    /// The reason why a person is needed.
-    pub reason: Option<String>,
+    /// Facts that no event records.
+    pub facts: RunFacts,
+    /// The thing that the run waits for.
+    pub outlook: Option<Outlook>,
     /// The tasks whose landing is under way.
     pub landing: BTreeSet<TaskId>,
     /// The path of the file that each task hands in, if the tasks hand in files.
@@ -73,6 +77,7 @@ pub(crate) fn status<'a>(
     let mut counts = cli::Counts::default();
     let mut tasks = Vec::with_capacity(state.tasks.len());
     let blocked = blocked(state);
+    let outlook = context.outlook.as_ref();
     for task in state.tasks.planned() {
         let Some(s) = state.tasks.get(&task.id) else { continue };
         let shown = shown(state, task, s, context);
@@ -94,7 +99,7 @@ pub(crate) fn status<'a>(
         job: &manifest.job,
         state: state.summary(),
         driver: context.driver.as_deref(),
-        reason: context.reason.as_deref().or(state.reason.as_deref()),
+        reason: outlook.map_or(state.reason.as_deref(), |outlook| outlook.reason(state)),
         sandbox: context.sandbox.as_deref(),
         base: &manifest.base,
         target: &manifest.target,
@@ -107,6 +112,9 @@ pub(crate) fn status<'a>(
         halt: state.halt.map(Halt::as_str),
         measured: context.measured.map(measured),
         closed_until: closed_until(state),
+        waits_for: outlook.map(Outlook::waits_for),
+        next_action: outlook.map(Outlook::next_action),
+        left_ms: run_rate(state, &context.facts).and_then(|rate| rate.left_ms),
         failures: failure_groups(state).into_iter().map(failure_group).collect(),
         tasks,
     }

@@ -6,6 +6,7 @@
 
 pub(crate) mod human;
 pub(crate) mod json;
+pub(crate) mod outlook;
 mod progress;
 pub(crate) mod table;
 pub(crate) mod tone;
@@ -131,10 +132,10 @@ impl Ui {
     /// Prints an event of a run.
     pub(crate) fn report(&mut self, report: &RunReport) {
         let line = match report {
-            RunReport::Task(task, event, state) => {
-                human::task_line(task, event, state, self.alive())
+            RunReport::Task { task, event, ended, state } => {
+                human::task_line(task, event, (*ended, state), self.alive())
             }
-            RunReport::Run(event, _) => human::run_line(event),
+            RunReport::Run(event, state) => human::run_line(event, state),
             RunReport::Note(text) => Some(format!("note: {text}")),
             RunReport::Tick(_) => None,
         };
@@ -143,7 +144,7 @@ impl Ui {
         }
         if let (
             Some(display),
-            RunReport::Task(_, _, state) | RunReport::Run(_, state) | RunReport::Tick(state),
+            RunReport::Task { state, .. } | RunReport::Run(_, state) | RunReport::Tick(state),
         ) = (&mut self.progress, report)
         {
             display.update(state);

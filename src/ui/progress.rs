@@ -36,12 +36,12 @@ impl Display {
         self.bar.set_position(state.tasks.count_ended() as u64);
         let failed = state.count(&Phase::Failed);
         self.bar.set_prefix(if failed > 0 { format!("{failed} failed") } else { String::new() });
-        let running: Vec<_> =
-            state.tasks.in_phase(&Phase::Running).map(|(id, _)| id.as_str()).collect();
+        let running: Vec<_> = state.tasks.in_phase(&Phase::Running).map(|(id, _)| id).collect();
         let mut text = human::counts(state);
         if !running.is_empty() {
             let more = running.len().saturating_sub(NAMED);
-            let named = running.iter().take(NAMED).copied().collect::<Vec<_>>().join(" ");
+            let named = running.iter().take(NAMED).map(|id| state.tasks.label(id));
+            let named = named.collect::<Vec<_>>().join(" ");
             text = format!("{text} · {named}");
             if more > 0 {
                 text.push_str(&format!(" and {more} more"));

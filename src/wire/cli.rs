@@ -2,9 +2,9 @@
 //! reordered.
 
 mod collect;
+mod queue;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use serde::{Serialize, Serializer};
 use serde_json::Value;
@@ -12,6 +12,9 @@ use serde_json::Value;
 pub(crate) use self::collect::{
     ChangeTask, CollectPage, CollectSummary, CollectedChanges, CollectedOutput, CollectedOutputs,
     FixedFinding, MissingTask, OutputFile, SkillPage,
+};
+pub(crate) use self::queue::{
+    FailsWith, Queue, QueuedBranch, QueuedTask, StaleCheckout, Verifying,
 };
 use super::VERSION;
 
@@ -49,8 +52,48 @@ pub(crate) struct Status<'a> {
     pub measured: Option<Measured>,
     /// Milliseconds since the Unix epoch before which no agent starts.
     pub closed_until: Option<u64>,
+    pub waits_for: Option<WaitsFor<'a>>,
+    pub next_action: Option<NextAction<'a>>,
+    /// Milliseconds until no task is left that can go on; null without an estimate.
+    pub left_ms: Option<u64>,
     pub failures: Vec<FailureGroup>,
     pub tasks: Vec<Task<'a>>,
+}
+
+/// The thing that a run waits for or needs.
+#[derive(Debug, Serialize)]
+pub(crate) struct WaitsFor<'a> {
+    pub code: &'a str,
+    pub text: &'a str,
+}
+
+/// The next command that helps.
+#[derive(Debug, Serialize)]
+pub(crate) struct NextAction<'a> {
+    pub code: &'a str,
+    pub command: &'a str,
+}
+
+/// `runs --json`.
+#[derive(Debug, Serialize)]
+pub(crate) struct RunList<'a> {
+    pub v: Version,
+    pub runs: Vec<RunLine<'a>>,
+}
+
+/// A run in a list. `created_at` is in milliseconds since the Unix epoch.
+#[derive(Debug, Serialize)]
+pub(crate) struct RunLine<'a> {
+    pub run: &'a str,
+    pub job: &'a str,
+    pub state: &'a str,
+    pub driver: Option<&'a str>,
+    pub target: &'a str,
+    pub created_at: u64,
+    pub tasks: usize,
+    pub done: usize,
+    pub failed: usize,
+    pub skipped: usize,
 }
 
 /// The numbers of tasks by displayed state.
@@ -375,76 +418,6 @@ pub(crate) struct Review<'a> {
     pub findings: Vec<Finding<'a>>,
     pub said: Option<&'a str>,
     pub approved: Option<Approval<'a>>,
-}
-
-/// `queue list --json`.
-#[derive(Debug, Serialize)]
-pub(crate) struct Queue<'a> {
-    pub v: Version,
-    pub target: &'a str,
-    pub tip: &'a str,
-    pub paused: bool,
-    pub running: bool,
-    pub entries: Vec<QueuedBranch<'a>>,
-    pub verifying: Vec<Verifying<'a>>,
-    pub verifications: usize,
-    pub left_ms: Option<u64>,
-    pub tasks: Vec<QueuedTask<'a>>,
-    pub behind: Vec<StaleCheckout<'a>>,
-}
-
-/// A branch that is or was in a queue.
-#[derive(Debug, Serialize)]
-pub(crate) struct QueuedBranch<'a> {
-    pub branch: &'a str,
-    pub state: &'a str,
-    pub commit: &'a str,
-    pub priority: i64,
-    pub after: &'a [String],
-    pub since: u64,
-    pub position: Option<usize>,
-    pub landed_as: Option<&'a str>,
-    pub why: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub fails_with: Vec<FailsWith<'a>>,
-}
-
-/// An entry that fails together with another, although each passes alone.
-#[derive(Debug, Serialize)]
-pub(crate) struct FailsWith<'a> {
-    /// The other entry. `None` for a commit that no queue landed.
-    pub entry: Option<&'a str>,
-    /// The commit on the target, or the candidate of a rejected entry.
-    pub commit: &'a str,
-}
-
-/// Work of a keeper: on `branches` of the queue, or on `tasks` of a run.
-#[derive(Debug, Serialize)]
-pub(crate) struct Verifying<'a> {
-    pub what: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub branches: Option<&'a [String]>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tasks: Option<&'a [String]>,
-    pub since: u64,
-}
-
-/// A task of a run that waits to land on the queue's target.
-#[derive(Debug, Serialize)]
-pub(crate) struct QueuedTask<'a> {
-    pub run: &'a str,
-    pub task: &'a str,
-    pub state: &'a str,
-    pub commit: &'a str,
-    pub since: u64,
-    pub driver: Option<&'a str>,
-}
-
-/// A checkout of the target that could not follow a landing.
-#[derive(Debug, Serialize)]
-pub(crate) struct StaleCheckout<'a> {
-    pub path: &'a Path,
-    pub repair: String,
 }
 
 /// `why --json`.

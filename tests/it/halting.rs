@@ -251,10 +251,35 @@ fn run_adopts_a_changed_job() {
 }
 
 #[test]
+fn missing_programs_are_refused_before_a_run_is_made() {
+    let job = TestJob::bare(&TASKS)
+        .set("agent", "command = [\"no-such-agent\"]")
+        .set("worktree", "setup = [[\"no-such-setup\"]]")
+        .check("lint", &["no-such-linter", "{task.files}"], "");
+    let sandbox = Sandbox::new(TestJob::new(&TASKS));
+    change_job(&sandbox, &job);
+    let refs = sandbox.git(&["for-each-ref"]);
+    screen(&sandbox, "start_programs_missing", &["start"]);
+    assert_eq!(sandbox.git(&["for-each-ref"]), refs, "a run was made");
+    change_job(&sandbox, &TestJob::new(&TASKS).set("agent", "command = [\"./no-such-agent.sh\"]"));
+    sandbox.run(&["start"]).exits(128).says("the agent is not installed: ./no-such-agent.sh");
+    change_job(&sandbox, &TestJob::new(&TASKS));
+    sandbox.run(&["start", "--paused"]).exits(0);
+    change_job(&sandbox, &TestJob::new(&TASKS).set("agent", "command = [\"no-such-agent\"]"));
+    let refs = sandbox.git(&["for-each-ref"]);
+    sandbox.run(&["start"]).exits(128).says("the agent is not installed: no-such-agent");
+    assert_eq!(sandbox.git(&["for-each-ref"]), refs, "the job was taken over");
+    change_job(&sandbox, &TestJob::new(&TASKS));
+    sandbox.run(&["start"]).exits(0);
+    Claim::all(&sandbox).holds();
+}
+
+#[test]
 fn missing_agent_program_halts_the_run_at_once() {
     let job = |agent: &str| TestJob::new(&TASKS).set("agent", agent);
     let sandbox = Sandbox::new(job("command = [\"no-such-agent\"]"));
-    sandbox.run(&["start"]).exits(3);
+    sandbox.run(&["start", "--paused"]).exits(0);
+    sandbox.await_that("the halt", || sandbox.run(&["poll"]).code == 3);
     let status = sandbox.status();
     assert_eq!((&status["halt"], &status["state"]), (&"agent".into(), &"halted".into()));
     let reason = status["reason"].as_str().unwrap();
@@ -270,7 +295,8 @@ fn missing_agent_program_halts_the_run_at_once() {
 fn missing_check_program_halts_before_any_attempt() {
     let job = TestJob::bare(&TASKS).check("lint", &["no-such-linter", "{task.files}"], "");
     let sandbox = Sandbox::new(job);
-    screen_without_progress(&sandbox, "start_check_program_missing", &["start"]);
+    sandbox.run(&["start", "--paused"]).exits(0);
+    screen_without_progress(&sandbox, "poll_check_program_missing", &["poll"]);
     assert!(started(&sandbox).is_empty());
     change_job(&sandbox, &TestJob::bare(&TASKS).check("lint", &["true", "{task.files}"], ""));
     sandbox.run(&["start"]).exits(0);
@@ -281,11 +307,15 @@ fn missing_check_program_halts_before_any_attempt() {
 fn full_disk_starts_no_attempt() {
     let room = |mb: &str| TestJob::new(&["alpha"]).set("limits", &format!("min-free-mb = {mb}"));
     let sandbox = Sandbox::new(room("1_000_000_000_000"));
+    sandbox.run(&["start"]).exits(128).says(" MB are free on the disk of ");
+    assert_eq!(sandbox.git(&["for-each-ref", "refs/harness"]), "", "a run was made");
+    sandbox.run(&["start", "--paused"]).exits(0);
     let start = sandbox.spawn(&["start"]);
     sandbox.await_that("the note", || start.stderr().contains(" MB are free on the disk of "));
     start.signal(Signal::INT);
     start.wait().exits(130);
     assert_eq!(sandbox.task("alpha")["attempts"], 0);
+    assert_eq!(sandbox.status()["waits_for"]["code"], "disk");
     sandbox.run(&["poll"]).exits(0).says("not starting agents until");
     change_job(&sandbox, &room("0"));
     sandbox.run(&["start"]).exits(0);

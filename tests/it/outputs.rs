@@ -51,7 +51,7 @@ fn collect_joins_checked_outputs_in_plan_order() {
         .script("c_dot_txt.1", &format!("[ ! -e review.json ] || exit 9\n{}", finds("c.txt", &[])));
     let before = sandbox.git(&["rev-parse", "HEAD"]);
     let output = sandbox.run(&["start"]).exits(0);
-    assert!(output.stderr.contains("handed in b_dot_txt (attempt 2)"), "{}", output.stderr);
+    assert!(output.stderr.contains("handed in b.txt (attempt 2)"), "{}", output.stderr);
 
     let collected = sandbox.run(&["collect"]).exits(0);
     let items: Value = serde_json::from_str(&collected.stdout).unwrap();

@@ -41,6 +41,22 @@ fn change_plan(sandbox: &Sandbox, from: &str, to: &str) {
 }
 
 #[test]
+fn scope_variables_count_like_the_options() {
+    let sandbox = folders(&["src/a/one", "src/a/two", "src/b/one"], "group = \"file\"");
+    let run = |args: &[&str], files: &str| {
+        let variables = [("HARNESS_SCOPE_DIR", "src/a"), ("HARNESS_SCOPE_FILES", files)];
+        sandbox.run_in(&sandbox.repo, args, &variables).exits(0).stdout
+    };
+    let planned = run(&["plan", "--json"], "");
+    assert!(planned.contains("src/a/one") && planned.contains("src/a/two"), "{planned}");
+    assert!(!planned.contains("src/b/one"), "{planned}");
+    let planned = run(&["plan", "--json", "--scope-dir", "src/b"], "");
+    assert!(planned.contains("src/b/one") && !planned.contains("src/a"), "an option wins");
+    run(&["start"], "**/two");
+    assert_eq!(standing(&sandbox), ["src__a__two done 1"]);
+}
+
+#[test]
 fn scope_dir_first_and_the_whole_plan_later() {
     let paths = ["src/a/one", "src/a/two", "src/b/one", "src/c/one"];
     let sandbox = folders(&paths, "group = \"directory\"");
@@ -84,6 +100,7 @@ fn task_that_leaves_the_plan_is_skipped_and_may_return() {
     change_plan(&sandbox, "\"none\"", "\"src/b\"");
     let only = ["start", "--only", "src__c"];
     screen_without_progress(&sandbox, "start_replan_removes", &only);
+    screen(&sandbox, "status_without_removed_tasks", &["status"]);
     assert_eq!(standing(&sandbox), ["src__a done 1", "src__c done 1", "src__b skipped 0"]);
     change_plan(&sandbox, "\"src/b\"", "\"none\"");
     screen_without_progress(&sandbox, "start_replan_restores", &["start"]);

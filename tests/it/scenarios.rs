@@ -75,7 +75,9 @@ fn merge_conflict_is_retried_with_path_and_versions() {
         sandbox.script(&format!("{task}.1"), first);
         sandbox.script(&format!("{task}.2"), second);
     }
-    sandbox.run(&["start", "--jobs", "2"]).exits(0).says("conflict");
+    let start = sandbox.run(&["start", "--jobs", "2"]).exits(0);
+    let conflict = start.stderr.lines().find(|line| line.contains("] conflict")).unwrap();
+    assert!(conflict.contains(": attempt 1 does not merge"), "{conflict}");
     Claim::all(&sandbox).holds();
     let mut attempts = ["alpha", "beta"].map(|task| sandbox.task(task)["attempts"].as_u64());
     attempts.sort_unstable();
@@ -214,6 +216,44 @@ fn only_limits_the_run_to_named_tasks() {
     sandbox.run(&["start"]).exits(0);
     Claim::all(&sandbox).holds();
     sandbox.run(&["status", "--exit-code"]).exits(0);
+}
+
+#[test]
+fn only_tries_a_task_that_is_not_among_the_first_due() {
+    let tasks = ["alpha", "beta", "delta", "gamma", "zeta"];
+    let sandbox = Sandbox::new(TestJob::new(&tasks).set("limits", "jobs = 1"));
+    sandbox.run(&["start", "--only", "nosuch"]).exits(128);
+    assert_eq!(sandbox.git(&["for-each-ref", "refs/harness"]), "", "a run was made");
+    sandbox.run(&["start", "--only", "zeta"]).exits(0);
+    assert_eq!(done(&sandbox.status()).into_iter().collect::<Vec<_>>(), ["zeta"]);
+    Claim::all(&sandbox).landed(&["zeta"]).holds();
+}
+
+#[test]
+fn only_exits_with_1_if_a_named_task_failed() {
+    let sandbox = Sandbox::new(TestJob::new(&["alpha", "beta"]).set("retry", "feedback = 0"));
+    sandbox.script("beta", "edit beta BAD");
+    sandbox.run(&["start", "--only", "beta"]).exits(1);
+    sandbox.run(&["start", "--only", "alpha"]).exits(0);
+}
+
+#[test]
+fn events_are_reported_in_order() {
+    let sandbox = Sandbox::new(TestJob::new(&["alpha"]));
+    sandbox.script("alpha.1", "edit alpha BAD");
+    sandbox.script("alpha.2", "edit alpha fine");
+    let start = sandbox.run(&["start"]).exits(0);
+    let lines: Vec<&str> = start.stderr.lines().collect();
+    let position = |text: &str| lines.iter().position(|line| line.contains(text)).unwrap();
+    let order = [
+        "pass on the base",
+        "started   alpha",
+        "rejected  alpha: attempt 1",
+        "(attempt 2)",
+        "landed",
+    ];
+    let positions = order.map(position);
+    assert!(positions.is_sorted(), "{positions:?}\n{}", start.stderr);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Whole runs in simulated worlds: every run ends, and every invariant holds at every step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use git_harness::domain::account::AgentName;
 use git_harness::domain::event::Halt;
@@ -83,6 +83,7 @@ fn policy() -> impl Strategy<Value = Policy> {
                 base_must_pass,
                 report: report == 0,
                 keep_going,
+                only: BTreeSet::new(),
                 evaluates: evaluation.0,
                 rounds: evaluation.1,
                 shared_account: true,

@@ -10,7 +10,8 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::{Map, Value};
 
 use self::join::TaskOutput;
-use super::workspace::Workspace;
+use super::names::{self, RunUse};
+use super::workspace::{self, Workspace};
 use crate::agent::prompt;
 use crate::ambient;
 use crate::cli as args;
@@ -31,7 +32,9 @@ const CAP: u64 = 1 << 30;
 
 /// `git harness collect`
 pub(super) fn run(here: &Path, args: &args::CollectArgs, ui: &Ui) -> Result<u8> {
-    let workspace = Workspace::open(here, args.run.as_deref())?;
+    let store = workspace::open_store(here)?;
+    let run = names::find_run(&store, args.run.as_deref(), RunUse::Read)?;
+    let workspace = Workspace::load(&store, &run)?;
     let summary = summarize(&workspace);
     let (text, verb) = match &workspace.job()?.output {
         None => (collect_changes(&workspace, &summary, args)?, "landed"),
@@ -105,17 +108,17 @@ fn summarize(workspace: &Workspace) -> cli::CollectSummary {
     let state = workspace.state();
     let context = StatusContext::default();
     let mut missing = Vec::new();
-    let (mut tasks, mut done) = (0, 0);
+    let (mut tasks, mut done, mut skipped) = (0, 0, 0);
     for task in state.tasks.planned() {
         let Some(s) = state.tasks.get(&task.id) else { continue };
-        // The parts of a split task are counted instead of the task.
-        if state.split.contains_key(&task.id) {
+        if state.is_replaced(&task.id) {
             continue;
         }
         tasks += 1;
         if s.phase == Phase::Done {
             done += 1;
         } else {
+            skipped += u32::from(s.phase == Phase::Skipped);
             missing.push(cli::MissingTask {
                 id: task.id.to_string(),
                 state: shown(state, task, s, &context),
@@ -123,13 +126,15 @@ fn summarize(workspace: &Workspace) -> cli::CollectSummary {
             });
         }
     }
-    let share = if tasks == 0 { 1.0 } else { f64::from(done) / f64::from(tasks) };
+    let counted = tasks - skipped;
+    let share = if counted == 0 { 1.0 } else { f64::from(done) / f64::from(counted) };
     cli::CollectSummary { state: state.summary(), tasks, done, share, missing }
 }
 
 /// Formats the summary as one line for people.
 fn progress(summary: &cli::CollectSummary, verb: &str) -> String {
-    let tasks = human::number(summary.tasks as usize, "task");
+    let skipped = summary.missing.iter().filter(|task| task.state == "skipped").count();
+    let tasks = human::number(summary.tasks as usize - skipped, "task");
     let percent = summary.share * 100.0;
     let mut text = format!("{} of {tasks} {verb} ({percent:.1} %)", summary.done);
     if !summary.missing.is_empty() {

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
+use super::names::{self, RunUse};
 use super::start;
 use super::workspace::{self, Workspace};
 use crate::ambient;
@@ -47,7 +48,7 @@ pub(super) fn run(args: &cli::DemoArgs, ui: &Ui) -> Result<u8> {
     let code = start::run(&repository, &cli::StartArgs::default(), ui)?;
     let wall_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let store = workspace::open_store(&repository)?;
-    let run = workspace::find_run(&store, None)?;
+    let run = names::find_run(&store, None, RunUse::Read)?;
     ui.result(&retried_tasks(&store, &run, wall_ms)?);
     ui.result(&commands(&repository, &run));
     Ok(code)

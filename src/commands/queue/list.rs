@@ -11,6 +11,7 @@ use super::{context, events};
 use crate::ambient;
 use crate::cli::QueueListArgs;
 use crate::domain::id::{Oid, Timestamp};
+use crate::domain::shell::shell_quote;
 use crate::engine::queue::status::{self, ActiveVerification};
 use crate::error;
 use crate::store::Store;
@@ -36,6 +37,7 @@ pub(super) fn run(store: &Store, target: &str, args: &QueueListArgs, ui: &Ui) ->
     }
     tasks::summary_lines(&listing.tasks).iter().for_each(|line| ui.status(line));
     ui.status(&listing.last_line());
+    ui.status(&format!("next: {}", listing.next.1));
     Ok(error::OK)
 }
 
@@ -59,6 +61,8 @@ struct Listing {
     verifying: Vec<ActiveVerification>,
     tasks: Vec<WaitingTask>,
     behind: Vec<Behind>,
+    /// The word for the next command that helps, and the command.
+    next: (&'static str, String),
 }
 
 /// Converts joint failures for `--json`.
@@ -87,7 +91,9 @@ impl Listing {
                 }
             }
         }
-        Ok(Self {
+        let is_default = super::target(store, None).is_ok_and(|default| default == target);
+        let mut listing = Self {
+            next: ("", String::new()),
             changes_rules,
             target: target.to_owned(),
             short: context.short().to_owned(),
@@ -98,7 +104,36 @@ impl Listing {
             tip,
             summary,
             tasks,
-        })
+        };
+        listing.next = listing.next_command(is_default);
+        Ok(listing)
+    }
+
+    /// Returns the next command that helps, with its word in JSON.
+    fn next_command(&self, is_default: bool) -> (&'static str, String) {
+        let queue = |code, action: &str| {
+            let option = match is_default {
+                true => String::new(),
+                false => format!(" --target {}", shell_quote(&self.short)),
+            };
+            (code, format!("git harness queue {action}{option}"))
+        };
+        let branches = self.branches(false);
+        let mut reviewing = branches.iter().filter(|(_, _, state)| *state == "reviewing");
+        if self.summary.paused {
+            return queue("resume-queue", "resume");
+        }
+        if let (Some((branch, ..)), true) =
+            (reviewing.next(), branches.iter().all(|(_, _, state)| *state == "reviewing"))
+        {
+            return queue("approve", &format!("approve {}", shell_quote(branch)));
+        }
+        match (branches.is_empty(), self.summary.running, self.tasks.first()) {
+            (false, false, _) => queue("run-queue", "run"),
+            (false, true, _) => queue("list-queue", "list"),
+            (true, _, Some(task)) => task.next(),
+            (true, _, None) => queue("add", "add BRANCH"),
+        }
     }
 
     /// Returns the branches that wait. With `all`, also returns the branches that have landed or
@@ -194,6 +229,7 @@ impl Listing {
             behind: behind
                 .map(|b| cli::StaleCheckout { path: &b.path, repair: b.repair(&self.tip) })
                 .collect(),
+            next_action: cli::NextAction { code: self.next.0, command: &self.next.1 },
         }
     }
 

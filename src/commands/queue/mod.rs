@@ -58,18 +58,28 @@ pub(super) fn run(here: &Path, args: &cli::QueueArgs, ui: &Ui) -> Result<u8> {
     }
 }
 
+/// The reason why nothing lands on a target.
+#[derive(Debug)]
+pub(super) struct LandingProblem {
+    pub reason: String,
+    /// True if the queue is paused.
+    pub paused: bool,
+}
+
 /// Returns the reason why nothing lands on a target, if its queue knows one: the reason that its
 /// worker shows, or else a pause.
-pub(super) fn problem(store: &Store, target: &str) -> Result<Option<String>> {
+pub(super) fn problem(store: &Store, target: &str) -> Result<Option<LandingProblem>> {
     let summary = QueueSummary::read(store, target)?;
+    let paused = summary.paused;
     if summary.running {
         let context = context(store.clone(), target.to_owned())?;
-        return Ok(crate::engine::queue::status::read(&context).problem);
+        let problem = crate::engine::queue::status::read(&context).problem;
+        return Ok(problem.map(|reason| LandingProblem { reason, paused }));
     }
     let short = layout::short(target);
-    Ok(summary.paused.then(|| {
-        format!("the queue of `{short}` is paused: `git harness queue resume` continues it")
-    }))
+    let reason =
+        format!("the queue of `{short}` is paused: `git harness queue resume` continues it");
+    Ok(paused.then_some(LandingProblem { reason, paused }))
 }
 
 /// Returns the full ref name of the target: of the branch `named`, else of the only branch with a

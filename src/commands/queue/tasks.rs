@@ -8,6 +8,7 @@ use anyhow::Result;
 use crate::ambient;
 use crate::commands::workspace;
 use crate::domain::id::{Oid, RunId, TaskId, Timestamp};
+use crate::domain::shell::shell_quote;
 use crate::domain::state::Phase;
 use crate::engine::queue::status::ActiveVerification;
 use crate::store::Store;
@@ -19,6 +20,8 @@ use crate::wire::cli;
 pub(super) struct WaitingTask {
     run: RunId,
     task: TaskId,
+    /// The task's name for people.
+    label: String,
     /// True if the task waits for a review.
     reviewing: bool,
     /// True if a keeper verifies the task on the merged tree.
@@ -51,6 +54,7 @@ pub(super) fn waiting(
                 of_run.push(WaitingTask {
                     run: run.clone(),
                     task: task.clone(),
+                    label: loaded.ledger.state.tasks.label(task),
                     reviewing: state.phase == Phase::Reviewing,
                     verifying: verifying.contains(format!("{run}/{task}").as_str()),
                     commit: candidate.commit.clone(),
@@ -74,6 +78,18 @@ impl WaitingTask {
         }
     }
 
+    /// Returns the next command that helps: a review, a supervisor, or a look at the run.
+    pub(super) fn next(&self) -> (&'static str, String) {
+        match (self.reviewing, &self.driver) {
+            (true, _) => {
+                let name = shell_quote(&format!("{}/{}", self.run, self.label));
+                ("review", format!("git harness review {name}"))
+            }
+            (false, None) => ("start", format!("git harness start --run {}", self.run)),
+            (false, Some(_)) => ("watch", format!("git harness status --watch {}", self.run)),
+        }
+    }
+
     /// Converts the task for `--json`.
     pub(super) fn wire(&self) -> cli::QueuedTask<'_> {
         cli::QueuedTask {
@@ -90,7 +106,7 @@ impl WaitingTask {
     pub(super) fn cells(&self) -> Vec<String> {
         vec![
             String::new(),
-            format!("{}/{}", self.run, self.task),
+            format!("{}/{}", self.run, self.label),
             self.commit.short().to_owned(),
             self.state().to_owned(),
             human::duration(ambient::now().since_ms(self.since)),

@@ -9,6 +9,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 
 use self::page::CandidatePage;
+use super::names::{self, RunUse, TaskResolver};
 use super::request::Requests;
 use super::workspace::{self, Workspace, who};
 use crate::ambient;
@@ -28,8 +29,9 @@ use crate::wire::request::WireRequest;
 pub(super) fn run(here: &Path, args: &args::ReviewArgs, ui: &Ui) -> Result<u8> {
     let store = workspace::open_store(here)?;
     let Some(name) = &args.task else { return list(&store, args, ui) };
-    let (run, task) = workspace::resolve_task(&store, name, args.run.as_deref())?;
-    let workspace = Workspace::load(&store, &run)?;
+    let run = args.run.as_deref();
+    let (workspace, task) = names::open_task(&store, here, name, run, RunUse::Read)?;
+    let run = workspace.run().clone();
     let (_, s) = workspace.find_task(&task)?;
     let candidate = s.candidate.clone().with_context(|| {
         format!("`{run}/{task}` has no candidate to review: the task is {}", s.phase.as_str())
@@ -84,7 +86,7 @@ fn open_tool(store: &Store, candidate: &Candidate) -> Result<u8> {
 /// Returns the candidates that wait for a review, by run.
 fn waiting(store: &Store, run: Option<&str>) -> Result<Vec<(Workspace, Vec<TaskId>)>> {
     let runs = match run {
-        Some(_) => vec![workspace::find_run(store, run)?],
+        Some(_) => vec![names::find_run(store, run, RunUse::Read)?],
         None => store.runs()?,
     };
     let mut waiting = Vec::new();
@@ -116,7 +118,7 @@ fn list(store: &Store, args: &args::ReviewArgs, ui: &Ui) -> Result<u8> {
             let page = CandidatePage::read(workspace, task, candidate)?;
             let (added, removed) = page.lines();
             rows.push(vec![
-                format!("{}/{task}", workspace.run()),
+                format!("{}/{}", workspace.run(), workspace.state().tasks.label(task)),
                 human::duration(ambient::now().since_ms(s.at)),
                 s.attempt.to_string(),
                 page.files().to_string(),
@@ -170,7 +172,8 @@ pub(super) fn approve(here: &Path, args: &args::ApproveArgs, ui: &Ui) -> Result<
         Ok(WireRequest::Approve { task: task.to_string(), commit, by: by.clone() })
     };
     if args.all {
-        for (workspace, tasks) in waiting(&store, args.run.as_deref())? {
+        let run = names::find_run(&store, args.run.as_deref(), RunUse::Change)?;
+        for (workspace, tasks) in waiting(&store, Some(run.as_str()))? {
             let mut wires = Vec::new();
             for task in tasks {
                 let (_, s) = workspace.find_task(&task)?;
@@ -178,6 +181,7 @@ pub(super) fn approve(here: &Path, args: &args::ApproveArgs, ui: &Ui) -> Result<
                 if args.passing
                     && !CandidatePage::read(&workspace, &task, candidate)?.checks_passed()
                 {
+                    let task = workspace.state().tasks.label(&task);
                     ui.status(&format!("skipping {task}: no check has passed it"));
                     continue;
                 }
@@ -192,14 +196,15 @@ pub(super) fn approve(here: &Path, args: &args::ApproveArgs, ui: &Ui) -> Result<
             return Ok(error::OK);
         }
     }
+    let mut named: BTreeMap<RunId, Vec<WireRequest>> = BTreeMap::new();
+    let mut resolver = TaskResolver::new(&store, here, args.run.as_deref(), RunUse::Change);
     for name in &args.tasks {
-        let (run, task) = workspace::resolve_task(&store, name, args.run.as_deref())?;
-        if !approvals.contains_key(&run) {
-            approvals.insert(run.clone(), (Workspace::load(&store, &run)?, Vec::new()));
-        }
-        if let Some((workspace, wires)) = approvals.get_mut(&run) {
-            wires.push(approval(workspace, &task)?);
-        }
+        let (run, task) = resolver.resolve(name)?;
+        let wire = approval(resolver.open(&run)?, &task)?;
+        named.entry(run).or_default().push(wire);
+    }
+    for (run, wires) in named {
+        approvals.insert(run.clone(), (resolver.take(&run)?, wires));
     }
     let mut code = error::OK;
     for (workspace, wires) in approvals.into_values() {
@@ -212,8 +217,9 @@ pub(super) fn approve(here: &Path, args: &args::ApproveArgs, ui: &Ui) -> Result<
 
 /// `git harness reject`
 pub(super) fn reject(here: &Path, args: &args::RejectArgs, ui: &Ui) -> Result<u8> {
-    let (workspace, task) = Workspace::open_task(here, &args.task, None)?;
-    let store = &workspace.store;
+    let store = &workspace::open_store(here)?;
+    let run = args.run.as_deref();
+    let (workspace, task) = names::open_task(store, here, &args.task, run, RunUse::Change)?;
     let candidate = candidate_of(&workspace, &task, &[Phase::Reviewing, Phase::Queued])?;
     let mut message = String::new();
     for text in &args.message {

@@ -3,12 +3,13 @@
 mod origin;
 
 use std::collections::BTreeMap;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use self::origin::{Origin, Origins};
+use super::names::path_in_repository;
 use super::queue::{QueueSummary, joint_failure};
 use super::workspace;
 use crate::ambient;
@@ -192,7 +193,7 @@ pub(super) fn blame(here: &Path, args: &args::BlameArgs, ui: &Ui) -> Result<u8> 
     let store = workspace::open_store(here)?;
     let rev = args.revision.as_deref().unwrap_or("HEAD");
     let commit = store.repo().resolve_commit(rev)?;
-    let path = in_repository(&store, here, &args.file)?;
+    let path = path_in_repository(&store, here, &args.file)?;
     let tree = store.repo().tree_of(&commit)?;
     if store.repo().read_blob_at(&tree, &path)?.is_none() {
         let hint = "name a committed file; uncommitted lines have no origin";
@@ -253,28 +254,4 @@ pub(super) fn blame(here: &Path, args: &args::BlameArgs, ui: &Ui) -> Result<u8> 
     };
     ui.result(&printable(&rows.iter().map(line).collect::<String>()));
     Ok(error::OK)
-}
-
-/// Returns the repository-relative path of `file`, which is absolute or relative to the folder
-/// `here`, as git resolves it.
-fn in_repository(store: &Store, here: &Path, file: &str) -> Result<String> {
-    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-    let path = match (Path::new(file).parent(), Path::new(file).file_name()) {
-        (Some(folder), Some(name)) if folder.is_absolute() => real(folder).join(name),
-        (Some(_) | None, Some(_) | None) => real(here).join(file),
-    };
-    let mut plain = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::CurDir => {}
-            Component::ParentDir => drop(plain.pop()),
-            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => plain.push(part),
-        }
-    }
-    let Some(top) = store.repo().top() else { return Ok(file.to_owned()) };
-    let below = plain.strip_prefix(top).map_err(|_| {
-        let hint = "name a file of this repository, relative to the current folder";
-        Advice::new(format!("'{file}' is outside the repository at '{}'", top.display()), hint)
-    })?;
-    Ok(below.to_string_lossy().into_owned())
 }

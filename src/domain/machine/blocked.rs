@@ -8,20 +8,33 @@ use crate::domain::state::{Phase, RunState};
 
 /// Returns true if no task is under way and no chosen task can start: each has ended, or waits for
 /// a dependency that will not land. Other tasks do not start.
-pub fn at_rest(state: &RunState, policy: &Policy, chosen: &dyn Fn(&TaskId) -> bool) -> bool {
-    state.count(&Phase::Reviewing) == 0 && nothing_proceeds(state, policy.keep_going, chosen)
+pub fn at_rest(state: &RunState, policy: &Policy) -> bool {
+    state.count(&Phase::Reviewing) == 0 && nothing_proceeds(state, policy)
 }
 
 /// Returns true if no task is under way without a person and no chosen task can start.
-fn nothing_proceeds(state: &RunState, keep_going: bool, chosen: &dyn Fn(&TaskId) -> bool) -> bool {
+fn nothing_proceeds(state: &RunState, policy: &Policy) -> bool {
     [Phase::Running, Phase::Verifying, Phase::Queued].iter().all(|phase| state.count(phase) == 0)
-        && !state.tasks.startable(keep_going).any(chosen)
+        && (canary_holds(state)
+            || !state.tasks.startable(policy.keep_going).any(|task| policy.chooses(task)))
 }
 
 /// Returns true if the run cannot continue without a review: at least one task waits for a review,
-/// and every other open task waits for a review or cannot start. Only chosen tasks can start.
-pub fn awaits_review(state: &RunState, policy: &Policy, chosen: &dyn Fn(&TaskId) -> bool) -> bool {
-    state.count(&Phase::Reviewing) > 0 && nothing_proceeds(state, policy.keep_going, chosen)
+/// and every other open task waits for a review or cannot start. Only chosen tasks can start, and
+/// none while the task that runs first waits for a review.
+pub fn awaits_review(state: &RunState, policy: &Policy) -> bool {
+    state.count(&Phase::Reviewing) > 0 && nothing_proceeds(state, policy)
+}
+
+/// Returns true if the others wait for the task that runs first after a halt on failures.
+pub fn canary_holds(state: &RunState) -> bool {
+    let under_way = [Phase::Running, Phase::Verifying, Phase::Reviewing, Phase::Queued];
+    canary_alone(state) && under_way.iter().any(|phase| state.count(phase) > 0)
+}
+
+/// Returns true if, after a halt on failures, one task has to land before the others start.
+pub(super) fn canary_alone(state: &RunState) -> bool {
+    state.canary && state.count(&Phase::Done) <= state.baseline.done as usize
 }
 
 /// Returns the tasks that cannot start, each with the failed or skipped task that it waits for,
@@ -45,7 +58,7 @@ pub fn blocked(state: &RunState) -> BTreeMap<TaskId, TaskId> {
 /// Returns true if a run cannot continue although not every task has ended: the open tasks wait for
 /// failed or skipped ones.
 pub fn stalled(state: &RunState) -> bool {
-    !state.ended() && at_rest(state, &Policy::default(), &|_| true)
+    !state.ended() && at_rest(state, &Policy::default())
 }
 
 #[cfg(test)]
@@ -106,7 +119,7 @@ mod tests {
         let tasks = "a b>a c";
         let rest = |phases: &[(&str, Phase)], keep_going| {
             let policy = Policy { keep_going, ..Policy::default() };
-            at_rest(&run(tasks, phases), &policy, &|_| true)
+            at_rest(&run(tasks, phases), &policy)
         };
         assert!(!rest(&[], false));
         assert!(!rest(&[("a", Phase::Failed)], false), "c can start");
@@ -117,9 +130,8 @@ mod tests {
         assert!(!rest(&running, false));
         let over = [("a", Phase::Done), ("b", Phase::Failed), ("c", Phase::Skipped)];
         assert!(rest(&over, false) && !stalled(&run(tasks, &over)));
-        let only_b = |t: &TaskId| *t == id("b");
-        let policy = Policy::default();
-        assert!(at_rest(&run(tasks, &[]), &policy, &only_b), "the dependency of b is not chosen");
-        assert!(!at_rest(&run(tasks, &[("a", Phase::Running)]), &policy, &only_b));
+        let policy = Policy { only: [id("b")].into(), ..Policy::default() };
+        assert!(at_rest(&run(tasks, &[]), &policy), "the dependency of b is not chosen");
+        assert!(!at_rest(&run(tasks, &[("a", Phase::Running)]), &policy));
     }
 }

@@ -40,12 +40,12 @@ pub fn failure_groups(state: &RunState) -> Vec<FailureGroup> {
 /// budget left.
 pub(super) fn redispatchable<'a>(
     state: &'a RunState,
-    policy: &Policy,
+    policy: &'a Policy,
 ) -> impl Iterator<Item = &'a TaskId> {
     let (failed, done) = (state.count(&Phase::Failed), state.count(&Phase::Done));
     let due = state.phase == RunPhase::Active
         && failed > 0
-        && at_rest(state, policy, &|_| true)
+        && at_rest(state, policy)
         && !policy.redispatch_below.exceeded(failed, done + failed);
     // A task that exceeds the context window would exceed it again.
     let hopeless = Class::ContextExceeded.as_str();
@@ -55,7 +55,7 @@ pub(super) fn redispatchable<'a>(
             && policy.over_task_budget(&s.charged()).is_none()
     };
     let failed = due.then(|| state.tasks.in_phase(&Phase::Failed)).into_iter().flatten();
-    failed.filter(move |(_, s)| worthwhile(s)).map(|(task, _)| task)
+    failed.filter(move |(task, s)| policy.chooses(task) && worthwhile(s)).map(|(task, _)| task)
 }
 
 impl Decider<'_> {
@@ -82,6 +82,7 @@ impl Decider<'_> {
         let done = state.count(&Phase::Done).saturating_sub(baseline.done as usize);
         let failed = (state.count(&Phase::Failed) + 1).saturating_sub(baseline.failed as usize);
         if state.canary && done == 0 {
+            let task = state.tasks.label(task);
             return Some(format!("the task that went first failed, too ({task}): {reason}"));
         }
         let same_cause = state.tasks.failed_by(cause) + 1;
@@ -92,7 +93,10 @@ impl Decider<'_> {
         }
         let ended = done + failed;
         (ended >= self.policy.halt_after && self.policy.halt_above.exceeded(failed, ended)).then(
-            || format!("{failed} of {ended} tasks that ended have failed, last {task}: {reason}"),
+            || {
+                let task = state.tasks.label(task);
+                format!("{failed} of {ended} tasks that ended have failed, last {task}: {reason}")
+            },
         )
     }
 

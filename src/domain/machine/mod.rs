@@ -29,7 +29,7 @@ use super::id::{Oid, TaskId, Timestamp};
 use super::retry::{Policy, RetryReason};
 use super::state::{Phase, RunState, TaskState};
 
-pub use self::blocked::{at_rest, awaits_review, blocked, stalled};
+pub use self::blocked::{at_rest, awaits_review, blocked, canary_holds, stalled};
 pub use self::decider::Decision;
 pub use self::failures::{FailureGroup, failure_groups};
 pub use self::observation::{Observation, Request};

@@ -1,6 +1,7 @@
 //! The effects that are owed. They follow from the state, the policy and the time, so recovery is
 //! another call of `owed`.
 
+use super::blocked::{canary_alone, canary_holds};
 use super::failures::redispatchable;
 use crate::domain::account::Account;
 use crate::domain::id::{TaskId, Timestamp};
@@ -51,8 +52,7 @@ pub fn held_back(state: &RunState, policy: &Policy, now: Timestamp) -> Option<St
     if policy.over_budget(&state.all_spend()).is_some() {
         return Some("the budget is used up".into());
     }
-    let under_way = [Phase::Running, Phase::Verifying, Phase::Reviewing, Phase::Queued];
-    if canary_alone(state) && under_way.iter().any(|phase| state.count(phase) > 0) {
+    if canary_holds(state) {
         return Some("one task runs first; the others start when it lands".into());
     }
     if probe_alone(state, policy) && probe_runs(state, &state.account) {
@@ -73,7 +73,7 @@ pub fn held_back(state: &RunState, policy: &Policy, now: Timestamp) -> Option<St
 /// Returns the tasks whose candidates an evaluator may review now, in plan order.
 fn due_evaluations<'a>(
     state: &'a RunState,
-    policy: &Policy,
+    policy: &'a Policy,
     now: Timestamp,
 ) -> impl Iterator<Item = (&'a TaskId, &'a TaskState)> {
     let may_evaluate = policy.evaluates
@@ -83,7 +83,7 @@ fn due_evaluations<'a>(
         && policy.over_budget(&state.all_spend()).is_none();
     let candidates = may_evaluate.then(|| state.tasks.in_phase(&Phase::Verifying));
     let due = move |s: &TaskState| s.evaluation.waiting && s.not_before <= now;
-    candidates.into_iter().flatten().filter(move |(_, s)| due(s))
+    candidates.into_iter().flatten().filter(move |(task, s)| due(s) && policy.chooses(task))
 }
 
 /// Returns true if an agent runs whose answer proves this account.
@@ -104,11 +104,6 @@ pub fn evaluator_slots(state: &RunState, policy: &Policy) -> usize {
     free.min(usize::from(!probing))
 }
 
-/// Returns true if, after a halt on failures, one task has to land before the others start.
-fn canary_alone(state: &RunState) -> bool {
-    state.canary && state.count(&Phase::Done) <= state.baseline.done as usize
-}
-
 /// Returns true if one agent has to prove the account before the others start: after every closing,
 /// and at the start of the run if the policy asks for it.
 fn probe_alone(state: &RunState, policy: &Policy) -> bool {
@@ -126,7 +121,9 @@ pub(super) fn startable_attempts(
     if free == 0 {
         return Vec::new();
     }
-    let starts = state.tasks.next_starts(policy.keep_going, policy.resumable, now, free);
+    let chosen = |task: &TaskId| policy.chooses(task);
+    let options = (policy.keep_going, policy.resumable);
+    let starts = state.tasks.next_starts(options, now, chosen, free);
     starts.map(|(task, s)| (task.clone(), s.attempt + 1)).collect()
 }
 

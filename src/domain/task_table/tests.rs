@@ -38,7 +38,7 @@ impl TaskTable {
     }
 
     fn starts(&self, keep_going: bool, now: u64, limit: usize) -> String {
-        let starts = self.next_starts(keep_going, true, Timestamp(now), limit);
+        let starts = self.next_starts((keep_going, true), Timestamp(now), |_| true, limit);
         starts.map(|(task, _)| task.as_str()).collect::<Vec<_>>().join(" ")
     }
 }
@@ -129,7 +129,7 @@ fn task_with_a_session_starts_first_also_after_a_pause() {
         (table.starts(false, 2, 3), table.starts(false, 3, 3)),
         ("d a b".into(), "c d a".into())
     );
-    let unordered = table.next_starts(false, false, Timestamp(3), 3);
+    let unordered = table.next_starts((false, false), Timestamp(3), |_| true, 3);
     assert_eq!(unordered.map(|(task, _)| task.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
     assert_eq!(table.with_sessions().map(|(t, _)| t.as_str()).collect::<Vec<_>>(), ["c", "d"]);
     table.set(&id("d"), TaskState::default());

@@ -23,13 +23,6 @@ fn start_with_a_failing_base_halts() {
 }
 
 #[test]
-fn start_with_a_missing_agent_halts() {
-    let sandbox =
-        sequential(TestJob::new(&["alpha"]).set("agent", "command = [\"no-such-agent\"]"));
-    screen(&sandbox, "start_agent_missing", &["start"]);
-}
-
-#[test]
 fn start_with_a_used_up_budget_halts() {
     let job = TestJob::new(&["alpha", "beta"])
         .set("agent", "preset = \"codex\"")

@@ -220,3 +220,14 @@ fn has_run_event(decisions: &[Decision], kind: impl Fn(&RunEventKind) -> bool) -
         Decision::Task(..) => false,
     })
 }
+
+#[test]
+fn chosen_task_starts_although_others_are_due_before_it() {
+    let only = [id("c")].into();
+    let policy = Policy { jobs: 1, only, ..Policy::default() };
+    let mut bench = MachineBench::new(&["a", "b", "c"], policy);
+    assert_eq!(bench.startable(), ["c"]);
+    assert!(!bench.start("a"), "a is not chosen");
+    bench.land("c");
+    assert!(bench.startable().is_empty());
+}
