@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use gix::ObjectId;
 use gix::bstr::{BStr, BString, ByteSlice};
 
+use super::encoding::blob_mentions_encoding;
 use super::{Repo, object_id, oid, tree};
 use crate::domain::id::Oid;
 
@@ -17,13 +18,15 @@ const NAME: &[u8] = b".gitattributes";
 const MAX_FOLDERS: usize = 200_000;
 
 /// The paths and blobs of the files below one folder.
-pub(super) type FolderFiles = Arc<[(BString, ObjectId)]>;
+type FolderFiles = Arc<[(BString, ObjectId)]>;
 
 /// Finds the `.gitattributes` files of trees. Folders that were read before are not read again: two
 /// trees of one history share most of their folders.
 #[derive(Debug, Default)]
 pub(crate) struct AttributeFiles {
     folders: Mutex<HashMap<ObjectId, FolderFiles>>,
+    /// True for each blob that was read and names an encoding.
+    encodings: Mutex<HashMap<ObjectId, bool>>,
 }
 
 impl AttributeFiles {
@@ -38,8 +41,27 @@ impl AttributeFiles {
         Ok(files.map(|(path, id)| (path.clone(), oid(*id))).collect())
     }
 
+    /// Returns the files of a tree that name an encoding. A blob is read once.
+    pub(super) fn with_encoding(
+        &self,
+        local: &gix::Repository,
+        root: ObjectId,
+    ) -> Result<Vec<ObjectId>> {
+        let files = self.in_tree(local, root)?;
+        let mut known = self.encodings.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = Vec::new();
+        for (_, id) in files.iter() {
+            let mentions = match known.get(id) {
+                Some(mentions) => *mentions,
+                None => *known.entry(*id).or_insert(blob_mentions_encoding(local, *id)?),
+            };
+            found.extend(mentions.then_some(*id));
+        }
+        Ok(found)
+    }
+
     /// Returns the files of a tree, with all names.
-    pub(super) fn in_tree(&self, local: &gix::Repository, root: ObjectId) -> Result<FolderFiles> {
+    fn in_tree(&self, local: &gix::Repository, root: ObjectId) -> Result<FolderFiles> {
         let mut folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
         if folders.len() > MAX_FOLDERS {
             folders.clear();

@@ -94,8 +94,7 @@ fn encoding_fault(
     is_chosen: &dyn Fn(&BStr) -> bool,
 ) -> Result<Option<String>> {
     // Listing all files of a tree is much slower than finding its attributes.
-    let files = attributes.in_tree(local, root)?;
-    if !mentions_encoding(local, files.iter().map(|(_, id)| *id))? {
+    if !mentions_encoding(local, attributes.with_encoding(local, root)?)? {
         return Ok(None);
     }
     let state = State::from_tree(&root, &local.objects, tree::name_rules())

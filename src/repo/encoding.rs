@@ -203,12 +203,17 @@ pub(super) fn mentions_encoding(
         return Ok(true);
     }
     for id in blobs {
-        let blob = local.find_blob(id).with_context(|| format!("cannot read a file: {id}"))?;
-        if mentions(&blob.data) {
+        if blob_mentions_encoding(local, id)? {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+/// Returns true if a file with attributes names an encoding.
+pub(super) fn blob_mentions_encoding(local: &gix::Repository, id: ObjectId) -> Result<bool> {
+    let blob = local.find_blob(id).with_context(|| format!("cannot read a file: {id}"))?;
+    Ok(blob.data.find(ATTRIBUTE).is_some())
 }
 
 #[cfg(test)]
