@@ -286,6 +286,10 @@ pub(super) fn sweep_worktrees(
         crate::repo::remove_worktree(ctx.store.repo(), &path, &index)
             .with_context(|| format!("cannot remove the worktree {}", path.display()))?;
         std::fs::remove_file(index.with_extension("setup")).ok();
+        // The home of sandboxed sessions has copies of the user's login.
+        let home = index.with_extension(files::HOME);
+        crate::repo::remove_any(&home)
+            .with_context(|| format!("cannot remove {}", home.display()))?;
         removed += 1;
     }
     if used.is_empty() {

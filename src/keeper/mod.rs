@@ -103,7 +103,7 @@ fn carry_out(
         Work::Checks(work) => checks::keep(&repo, dir, assigned, work, stop)?,
         Work::Evaluation(work) => evaluation::keep(&repo, dir, assigned, work, stop)?,
     };
-    sandbox::discard(dir)?;
+    sandbox::discard(dir, &assigned.assignment)?;
     // A connected supervisor syncs before it reports the outcome to anybody. Without a supervisor,
     // the keeper syncs.
     if !inbox.is_some_and(KeeperInbox::is_connected) {

@@ -111,7 +111,7 @@ impl AssignmentSandbox {
             worktree_name: assignment.worktree.path.clone(),
             tmp: dir.join(files::TMP),
             // Beside the worktree's record: a later session in the worktree may continue this one.
-            home: session.map(|_| assignment.worktree.index.with_extension("home")),
+            home: session.map(|_| assignment.worktree.index.with_extension(files::HOME)),
             readable: readable.into_iter().filter(|path| path.is_file()).collect(),
             writable: Some(dir.join(files::LAST_MESSAGE)).filter(is_named).into_iter().collect(),
             named: command_lines(assignment)
@@ -208,10 +208,16 @@ pub(super) fn head_commit(
     }
 }
 
-/// Removes what the sandbox of an assignment has left: the private `.git` and the imported pack.
-pub(super) fn discard(dir: &Path) -> Result<()> {
-    let folder = dir.join(FOLDER);
-    repo::remove_any(&folder).with_context(|| format!("cannot remove {}", folder.display()))
+/// Removes what the sandbox of an assignment has left: the private `.git`, the imported pack, and
+/// the home of an evaluator, whose session is never continued.
+pub(super) fn discard(dir: &Path, assignment: &Assignment) -> Result<()> {
+    let mut left = vec![dir.join(FOLDER)];
+    if let Work::Evaluation(_) = assignment.work {
+        left.push(assignment.worktree.index.with_extension(files::HOME));
+    }
+    left.iter().try_for_each(|path| {
+        repo::remove_any(path).with_context(|| format!("cannot remove {}", path.display()))
+    })
 }
 
 /// Makes the home of a session, with copies of the user's files. Nothing flows back.

@@ -192,13 +192,25 @@ impl Confinement {
 }
 
 impl SandboxFiles {
-    /// Returns true if the sandbox was set up, so that the exit code is that of the command.
-    pub(super) fn has_run(&self) -> io::Result<bool> {
+    /// Returns the number of the first process inside. `None` if there was none.
+    pub(super) fn first_process(&self) -> Option<i32> {
+        let text = self.report_text().ok()?;
+        let (_, rest) = text.split_once("\"child-pid\":")?;
+        let digits = rest.trim_start().split(|c: char| !c.is_ascii_digit()).next()?;
+        digits.parse().ok()
+    }
+
+    fn report_text(&self) -> io::Result<String> {
         let mut text = String::new();
         let mut report = &self.report;
         report.rewind()?;
         report.read_to_string(&mut text)?;
-        Ok(text.contains("\"exit-code\""))
+        Ok(text)
+    }
+
+    /// Returns true if the sandbox was set up, so that the exit code is that of the command.
+    pub(super) fn has_run(&self) -> io::Result<bool> {
+        Ok(self.report_text()?.contains("\"exit-code\""))
     }
 }
 

@@ -135,6 +135,9 @@ fn supervise(
         stop_progress: None,
     };
     let watched = watch.watch_until_end();
+    if let Some(first) = watch.files.as_ref().and_then(SandboxFiles::first_process) {
+        watch.tree.reap_sandbox(first);
+    }
     // The tree is killed after an error, too.
     let kill_count = watch.tree.kill();
     let wall = watched.as_ref().map_or_else(|_| begun.elapsed(), |&wall| wall);

@@ -26,6 +26,10 @@ use procfs::ProcessStat;
 /// signal reaches it.
 const KILL_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The number of times that the end of a sandbox is looked for, and the pause between them.
+const SANDBOX_TRIES: u32 = 100;
+const SANDBOX_PAUSE: Duration = Duration::from_micros(300);
+
 /// The number of SIGSTOP rounds after which the tree is killed even if a process still runs.
 const STOPS: usize = 20;
 
@@ -198,6 +202,20 @@ impl ProcessTree {
         self.cgroup = None;
         let main = self.main;
         KillCount { ended: self.leftover.iter().filter(|&&id| Some(id) != main).count(), survivors }
+    }
+
+    /// Reaps the first process of a sandbox. When bubblewrap has ended, the kernel kills that
+    /// process, and it becomes a child of this process. Without it, [`kill`](Self::kill) need not
+    /// scan every process of the machine. Gives up soon, where bubblewrap still runs.
+    pub(super) fn reap_sandbox(&self, first: i32) {
+        let is_only_command = self.earlier_children.as_ref().is_some_and(BTreeSet::is_empty);
+        let Some(first) = Pid::from_raw(first).filter(|_| is_only_command) else { return };
+        for _ in 0..SANDBOX_TRIES {
+            match rustix::process::waitpid(Some(first), WaitOptions::NOHANG) {
+                Ok(None) => std::thread::sleep(SANDBOX_PAUSE),
+                Ok(Some(_)) | Err(_) => return,
+            }
+        }
     }
 
     /// Returns true if no process can be left: any orphan of the command would be a child of this

@@ -37,6 +37,8 @@ pub(crate) mod files {
     pub(crate) const ANSWERED: &str = "answered";
     /// The outcome.
     pub(crate) const OUTCOME: &str = "outcome.json";
+    /// The extension of the home of sandboxed sessions, a folder beside the worktree's record.
+    pub(crate) const HOME: &str = "home";
     /// The folder for temporary files of the command.
     pub(crate) const TMP: &str = "tmp";
 }
