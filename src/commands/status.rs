@@ -252,7 +252,8 @@ fn measure(store: &Store, workspace: &Workspace) -> Result<Option<Measured>> {
         None => Vec::new(),
     };
     let prompt = planning::estimate_tokens(prompt.len() as u64) * budget.factor / 1_000;
-    Ok(PlannedVsReported::of(state, budget, prompt).map(|compared| (compared, budget)))
+    let kind = workspace.job()?.job.kind;
+    Ok(PlannedVsReported::of(state, kind, budget, prompt).map(|compared| (compared, budget)))
 }
 
 /// Returns the reason why no agent starts, or why fewer agents start than the job allows. `whom` is

@@ -9,7 +9,7 @@ use super::rule_hints::rule_hints;
 use super::{job_file, job_plan, prompts};
 use crate::cli as args;
 use crate::error;
-use crate::job::{Job, TaskSource};
+use crate::job::{Job, JobKind, TaskSource};
 use crate::ui::{Ui, human};
 use crate::wire::cli;
 
@@ -63,8 +63,13 @@ pub(super) fn run(here: &Path, args: &args::ValidateArgs, ui: &Ui) -> Result<u8>
 /// Hints at settings that are allowed but rarely meant.
 fn hints(job: &Job) -> Vec<String> {
     let mut hints = Vec::new();
-    if job.checks.is_empty() {
+    let is_report = job.job.kind == JobKind::Report;
+    if job.checks.is_empty() && is_report {
+        hints.push("no [[check]]: every file that is handed in is accepted unchecked".into());
+    } else if job.checks.is_empty() {
         hints.push("no [[check]]: every change within scope lands unchecked".into());
+    } else if is_report {
+        // What is handed in does not land, so no check has to run on a merged tree.
     } else if !job.checks.iter().any(|c| c.when.landing) {
         hints.push("no [[check]] has when = [\"landing\"]: merged trees land unchecked".into());
     }

@@ -122,7 +122,10 @@ pub(crate) fn plan(
     cache: &mut PlanCache,
 ) -> Result<PlanningResult> {
     let (files, unplanned) = files::plan_files(repo, base, spec, cache)?;
-    let mut warnings = spec.token_limit.map_or_else(Vec::new, |limit| too_large(&files, limit));
+    let mut warnings = match spec.token_limit {
+        Some(limit) => too_large(&files, limit),
+        None => larger_than_a_window(&files).into_iter().collect(),
+    };
     let is_ordered = spec.order == TaskOrder::Dependency;
     let by_dependency = spec.group == Grouping::Dependency && spec.listed.is_none();
     let needs = if is_ordered || by_dependency {
@@ -165,6 +168,25 @@ fn too_large(files: &[files::PlanFile], limit: TokenLimit) -> Vec<String> {
         )
     });
     warnings.collect()
+}
+
+/// The context window of common models, in tokens, for jobs that name none.
+const COMMON_WINDOW: u64 = 200_000;
+
+/// Returns a warning about files of which each alone exceeds a common context window, by the
+/// estimated number of tokens.
+fn larger_than_a_window(files: &[files::PlanFile]) -> Option<String> {
+    let mut large = files.iter().filter(|file| file.tokens > COMMON_WINDOW);
+    let first = large.next()?;
+    let more = match large.count() {
+        0 => String::new(),
+        count => format!(" (and {count} more such files)"),
+    };
+    Some(format!(
+        "{} has about {} tokens, more than a context window of {COMMON_WINDOW}{more}: leave it out, or set `context-window` in \
+         [plan]",
+        first.path, first.tokens
+    ))
 }
 
 /// Returns the files that each file of a plan needs.

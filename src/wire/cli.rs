@@ -10,8 +10,8 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 pub(crate) use self::collect::{
-    ChangeTask, CollectPage, CollectSummary, CollectedChanges, CollectedOutput, CollectedOutputs,
-    FixedFinding, MissingTask, OutputFile, SkillPage,
+    ChangeTask, CollectCounts, CollectPage, CollectSummary, CollectedChanges, CollectedOutput,
+    CollectedOutputs, FixedFinding, MissingTask, OutputFile, SkillPage,
 };
 pub(crate) use self::queue::{
     FailsWith, Queue, QueuedBranch, QueuedTask, StaleCheckout, Verifying,

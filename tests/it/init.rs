@@ -50,6 +50,9 @@ fn every_recipe_is_a_valid_job_at_the_top_and_in_a_folder() {
         // The recipe `review-fix` reads this file.
         sandbox.write(".harness/findings.json", "[{\"file\": \"src/a.js\"}]");
         sandbox.run(&["validate"]).exits(0);
+        let strict = sandbox.run(&["validate", "--strict"]).exits(0);
+        assert!(!strict.stderr.contains("hint:"), "{recipe}: {}", strict.stderr);
+        assert!(String::from_utf8_lossy(&written).contains("\ncontext-window = 200_000"));
         sandbox.run(&["plan"]).exits(0);
         // Every prompt renders, and can be read before anything runs.
         let output = sandbox.run(&["plan", "--prompts", "prompts"]).exits(0);
@@ -187,7 +190,9 @@ fn review_recipe_output_feeds_the_fix_recipe() {
         sandbox.repo.join(".harness/fix/findings.json"),
     )
     .unwrap();
-    sandbox.script("src__a_dot_js", "expect_brief 'Line 2: two'; edit src/a.js 'a(3)'");
+    let message = "Fix it\n\nFinding 1: fixed\nFinding 2: not so: a(2) is meant";
+    let fix = format!("edit src/a.js 'a(3)'; commit_self '{message}'");
+    sandbox.script("src__a_dot_js", &format!("expect_brief 'Line 2: two'; {fix}"));
     sandbox.script("src__b_dot_js", "edit src/b.js BAD");
     sandbox.run(&["start", "fix"]).exits(1);
     let fixed: Value =
@@ -196,10 +201,46 @@ fn review_recipe_output_feeds_the_fix_recipe() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|f| (f["title"].clone(), f["state"].clone()))
+        .map(|f| (f["title"].clone(), f["outcome"].clone()))
         .collect();
-    let expected = [("one", "done"), ("two", "done"), ("three", "failed")];
-    assert_eq!(told, expected.map(|(title, state)| (json!(title), json!(state))));
+    let expected = [("one", "fixed"), ("two", "not so"), ("three", "open")];
+    assert_eq!(told, expected.map(|(title, outcome)| (json!(title), json!(outcome))));
+    assert_eq!((&fixed[1]["why"], &fixed[1]["commit"]), (&json!("a(2) is meant"), &Value::Null));
     assert_eq!(fixed[0]["commit"], sandbox.git(&["rev-parse", "harness/fix-1/result"]));
     assert_eq!(fixed[2]["commit"], Value::Null);
+}
+
+#[test]
+fn finding_that_is_not_so_is_a_good_ending_and_no_commit_claims_a_fix() {
+    let sandbox = project();
+    sandbox.run(&["init", "--recipe", "review-fix", "fix"]).exits(0);
+    scripted(&sandbox, ".harness/fix/harness.toml");
+    let job = std::fs::read_to_string(sandbox.repo.join(".harness/fix/harness.toml")).unwrap();
+    let job = job.replace("[\"npm\", \"test\"]", "[\"true\"]");
+    sandbox.write(".harness/fix/harness.toml", &job);
+    let findings = json!([finding("src/a.js", 1, "one"), finding("src/b.js", 1, "two")]);
+    sandbox.write(".harness/fix/findings.json", &findings.to_string());
+    let message = "No defect\n\nFinding 1: not so: it is meant";
+    let commit = format!("git commit --quiet --allow-empty -m '{message}'");
+    sandbox.script("src__a_dot_js", &commit);
+    sandbox.script("src__b_dot_js", "say nothing");
+    sandbox.run(&["start", "fix"]).exits(0);
+    let fixed: Value =
+        serde_json::from_str(&sandbox.run(&["collect", "fix-1"]).exits(0).stdout).unwrap();
+    let outcome = |n: usize| (&fixed[n]["outcome"], &fixed[n]["why"], &fixed[n]["commit"]);
+    assert_eq!(outcome(0), (&json!("not so"), &json!("it is meant"), &Value::Null));
+    assert_eq!(outcome(1), (&json!("open"), &Value::Null, &Value::Null));
+}
+
+#[test]
+fn plan_without_a_window_warns_of_a_file_that_exceeds_common_windows() {
+    let sandbox = project();
+    sandbox.write("src/bundle.js", &"f(12345);".repeat(100_000));
+    sandbox.git(&["add", "src"]);
+    sandbox.git(&["commit", "--quiet", "--message", "one line"]);
+    sandbox.write("harness.toml", "[job]\ngoal = \"g\"\n[agent]\ncommand = [\"a\"]\n");
+    let warning =
+        "warning: src/bundle.js has about 257143 tokens, more than a context window of 200000";
+    let stderr = sandbox.run(&["plan"]).exits(0).stderr;
+    assert!(stderr.contains(warning), "{stderr}");
 }

@@ -107,3 +107,33 @@ fn validate_strict_refuses_what_validate_accepts() {
     screen(&sandbox, "validate_strict_empty_plan", &["validate", "--strict"]);
     screen(&sandbox, "new_without_a_description", &["new", "  "]);
 }
+
+/// A report job that passes `validate --strict`.
+const GOOD_REPORT: &str = r#"echo '[]' >.harness/audit/example.json
+echo '{"type": "array"}' >.harness/audit/form.json
+cat >.harness/audit/harness.toml <<'END'
+[job]
+name = "audit"
+goal = "Find the texts that are too long."
+kind = "report"
+[plan]
+include = ["*.txt"]
+[agent]
+command = ["sh", "-c", "true"]
+[output]
+path = "found.json"
+example = "example.json"
+[[check]]
+name = "form"
+output = "found.json"
+schema = "form.json"
+END"#;
+
+#[test]
+fn new_job_may_be_a_report() {
+    let sandbox = Sandbox::new(TestJob::bare(&["a.txt"]));
+    script(&sandbox, "audit", GOOD_REPORT, &json!({"pass": true, "findings": []}));
+    let output = sandbox.run(&["new", "Find long texts", "--name", "audit"]).exits(0);
+    assert!(output.stdout.contains("wrote .harness/audit/form.json"), "{output}");
+    sandbox.run(&["validate", "audit", "--strict"]).exits(0);
+}

@@ -201,3 +201,24 @@ fn collect_of_changes_lists_the_landed_commits() {
         (&json!("done"), &json!("a typo"))
     );
 }
+
+#[test]
+fn collect_after_an_update_has_the_newest_form_of_each_file_that_exists() {
+    let sandbox = review(&["a.txt", "b.txt", "c.txt"], "");
+    for (task, file) in [("a_dot_txt", "a.txt"), ("b_dot_txt", "b.txt"), ("c_dot_txt", "c.txt")] {
+        sandbox.script(task, &finds(file, &[1]));
+    }
+    sandbox.run(&["start"]).exits(0);
+    sandbox.git(&["rm", "--quiet", "c.txt"]);
+    sandbox.write("b.txt", "changed\n");
+    sandbox.git(&["commit", "--quiet", "--all", "--message", "later"]);
+    sandbox.script("b_dot_txt", &finds("b.txt", &[2]));
+    sandbox.run(&["start", "--update"]).exits(0);
+    let items: Value = serde_json::from_str(&sandbox.run(&["collect"]).exits(0).stdout).unwrap();
+    let at = |file: &str, line: u32| json!({"file": file, "line": line});
+    assert_eq!(items, json!([at("a.txt", 1), at("b.txt", 2)]));
+    let report: Value =
+        serde_json::from_str(&sandbox.run(&["collect", "--json"]).exits(0).stdout).unwrap();
+    assert_eq!(report["counts"]["items"], 2);
+    assert_eq!(report["counts"]["folder"], json!({".": 2}));
+}

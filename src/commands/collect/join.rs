@@ -12,6 +12,8 @@ pub(super) struct TaskOutput {
     pub(super) files: Vec<String>,
     /// The content of the task's output file.
     pub(super) bytes: Vec<u8>,
+    /// The time at which the output was accepted, in milliseconds.
+    pub(super) at: u64,
 }
 
 /// Returns the items of all outputs in order. An array contributes each of its items; any other
@@ -73,6 +75,7 @@ mod tests {
             task: format!("t{n}"),
             files: vec![format!("f{n}")],
             bytes: text.as_bytes().to_vec(),
+            at: 0,
         };
         texts.iter().enumerate().map(output).collect()
     }

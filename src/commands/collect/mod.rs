@@ -1,6 +1,9 @@
 //! `collect`: join the outputs of a run's tasks.
 
+mod counts;
 mod join;
+mod newest;
+mod outcome;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -10,6 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::{Map, Value};
 
 use self::join::TaskOutput;
+use self::outcome::{FindingOutcome, StatedOutcomes};
 use super::names::{self, RunUse};
 use super::workspace::{self, Workspace};
 use crate::agent::prompt;
@@ -18,6 +22,7 @@ use crate::cli as args;
 use crate::domain::id::Oid;
 use crate::domain::state::Phase;
 use crate::domain::termination::Termination;
+use crate::domain::verdict::Candidate;
 use crate::error::{self, Advice};
 use crate::job::{OutputMerge, OutputSection};
 use crate::process::{self, Command, Environ, Lock, StopFlag, write_atomic};
@@ -86,6 +91,7 @@ fn collect_outputs(
             v: cli::Version,
             run: workspace.run().as_str(),
             summary,
+            counts: counts::count(&join::items(&outputs).unwrap_or_default()),
             outputs: outputs.iter().map(collected).collect(),
         });
     }
@@ -148,7 +154,7 @@ fn progress(summary: &cli::CollectSummary, verb: &str) -> String {
     text
 }
 
-/// Returns the outputs of done tasks, in the plan's order.
+/// Returns the outputs of done tasks, in the plan's order, each file in its newest form.
 fn outputs(workspace: &Workspace, path: &str) -> Result<Vec<TaskOutput>> {
     let state = workspace.state();
     let mut outputs = Vec::new();
@@ -160,9 +166,13 @@ fn outputs(workspace: &Workspace, path: &str) -> Result<Vec<TaskOutput>> {
         let bytes = workspace.store.repo().read_blob_at(&candidate.tree, path)?;
         let bytes =
             bytes.with_context(|| format!("the output of `{}` is gone: {path}", task.id))?;
-        outputs.push(TaskOutput { task: task.id.to_string(), files: task.files.clone(), bytes });
+        let (id, files) = (task.id.to_string(), task.files.clone());
+        outputs.push(TaskOutput { task: id, files, bytes, at: s.at.0 });
     }
-    Ok(outputs)
+    let repo = workspace.store.repo();
+    let base = repo.tree_of(&workspace.loaded.manifest.base()?)?;
+    // A path that cannot be looked up counts as present: nothing is left out by mistake.
+    Ok(newest::newest(outputs, &|path| repo.has_entry(&base, path).unwrap_or(true)))
 }
 
 /// Converts an output for `--json` and templates: to JSON if the output parses as JSON, else to a
@@ -174,7 +184,7 @@ fn collected(output: &TaskOutput) -> cli::CollectedOutput<'_> {
 }
 
 /// Returns the outcome of each task that changes files. A task with findings in its variables
-/// yields one item for each finding, with the commit that fixed it.
+/// yields one item for each finding, with its outcome and the commit that fixed it.
 fn changes(workspace: &Workspace) -> Result<Vec<Value>> {
     let state = workspace.state();
     let context = StatusContext::default();
@@ -188,8 +198,20 @@ fn changes(workspace: &Workspace) -> Result<Vec<Value>> {
         let (id, shown) = (task.id.as_str(), shown(state, task, s, &context));
         let commit = s.landed.as_ref().map(Oid::as_str);
         if let Some(findings) = finding_objects(&vars) {
-            for finding in findings {
-                let fixed = cli::FixedFinding { finding, task: id, state: shown, commit };
+            let stated = StatedOutcomes::parse(&messages(workspace, s.candidate.as_ref())?);
+            let changed = s.candidate.as_ref().map(|c| is_change(workspace, c)).transpose()?;
+            let has_landed = commit.is_some() && changed == Some(true);
+            for (number, finding) in findings.into_iter().enumerate() {
+                let outcome = stated.of(number + 1, has_landed, s.phase == Phase::Done);
+                let commit = commit.filter(|_| outcome == FindingOutcome::Fixed);
+                let fixed = cli::FixedFinding {
+                    finding,
+                    task: id,
+                    state: shown,
+                    outcome: outcome.as_str(),
+                    why: outcome.why(),
+                    commit,
+                };
                 items.push(serde_json::to_value(fixed)?);
             }
         } else {
@@ -199,6 +221,21 @@ fn changes(workspace: &Workspace) -> Result<Vec<Value>> {
         }
     }
     Ok(items)
+}
+
+/// Returns true if a candidate changes files.
+fn is_change(workspace: &Workspace, candidate: &Candidate) -> Result<bool> {
+    Ok(workspace.store.repo().tree_of(&candidate.base)? != candidate.tree)
+}
+
+/// Returns the messages of a candidate's commits, the newest first.
+fn messages(workspace: &Workspace, candidate: Option<&Candidate>) -> Result<String> {
+    let Some(Candidate { commit, base, .. }) = candidate else { return Ok(String::new()) };
+    let range = format!("{base}..{commit}");
+    let args = ["log", "--format=%B", "--no-show-signature", range.as_str(), "--"];
+    let output = workspace.store.git().output(&args, b"")?;
+    anyhow::ensure!(output.code == Some(0), "git log: {}", output.stderr);
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Returns the findings in a task's variables. Returns none unless all of them are objects.

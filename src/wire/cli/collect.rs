@@ -1,5 +1,6 @@
 //! The JSON of `collect`, and the values that templates are rendered with.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
@@ -13,7 +14,17 @@ pub(crate) struct CollectedOutputs<'a> {
     pub v: Version,
     pub run: &'a str,
     pub summary: &'a CollectSummary,
+    pub counts: CollectCounts,
     pub outputs: Vec<CollectedOutput<'a>>,
+}
+
+/// The numbers of collected items, by what the items say of themselves.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct CollectCounts {
+    pub items: usize,
+    pub severity: BTreeMap<String, usize>,
+    pub rule: BTreeMap<String, usize>,
+    pub folder: BTreeMap<String, usize>,
 }
 
 /// `collect --json` of a run whose tasks change files.
@@ -88,6 +99,8 @@ pub(crate) struct FixedFinding<'a> {
     pub finding: &'a Map<String, Value>,
     pub task: &'a str,
     pub state: &'a str,
+    pub outcome: &'a str,
+    pub why: Option<&'a str>,
     pub commit: Option<&'a str>,
 }
 
