@@ -23,9 +23,9 @@ mod folder_identity;
 mod handle;
 mod heads;
 mod link;
+mod location;
 mod merge;
 mod objects;
-mod place;
 mod private_git;
 mod reset;
 mod snapshot;
@@ -66,13 +66,13 @@ pub(crate) use files::{read_plain, remove_any};
 pub(crate) use folder_identity::{check_worktrees_folder, claim_worktrees_folder};
 pub(crate) use handle::RepoHandle;
 pub(crate) use heads::{Checkout, checkouts};
+pub(crate) use location::NamedRepository;
 pub(crate) use merge::{ChangedPaths, apply_change, merge_bases, simple_change};
 pub(crate) use objects::{
     Graft, commit_as, commit_info, edit_tree, edit_tree_entries, hash_files, read_blob,
     restore_paths, sha1_hex,
 };
 pub use objects::{commit, write_blob, write_tree};
-pub(crate) use place::NamedRepository;
 pub(crate) use private_git::{PrivateGit, object_stores};
 pub(crate) use snapshot::{modified_files, snapshot};
 pub(crate) use worktree::{

@@ -26,7 +26,8 @@ fn check_judges_the_named_file_as_the_task_leaves_it() {
         .set("scope", "write = [\"**\"]");
     let sandbox = with_script(job, "main.sh", "echo fine\n");
     sandbox.script("alpha.1", "edit alpha done; echo '(' >>main.sh");
-    sandbox.script("alpha.2", "expect_feedback 'sh -n main.sh'; edit alpha done");
+    let repair = "expect_feedback 'sh -n main.sh'; echo 'echo fine' >main.sh; edit alpha done";
+    sandbox.script("alpha.2", repair);
     sandbox.run(&["start"]).exits(0);
     Claim::all(&sandbox).holds();
     assert_eq!(
