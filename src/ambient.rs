@@ -60,6 +60,14 @@ pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|v| !v.is_empty())
 }
 
+/// Returns the user's folder for state that outlives programs (XDG Base Directory Specification).
+/// `None` without a HOME.
+pub(crate) fn state_folder() -> Option<PathBuf> {
+    let absolute =
+        |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))
+}
+
 /// Returns the current directory.
 pub(crate) fn current_dir() -> std::io::Result<PathBuf> {
     std::env::current_dir()

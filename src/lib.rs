@@ -71,6 +71,8 @@ pub mod testing {
 
     /// Verification steps and recorded verdicts.
     pub mod verify {
-        pub use crate::verify::{CheckStage, CheckSubject, add_recorded_verdicts, steps};
+        pub use crate::verify::{
+            CheckStage, CheckSubject, add_recorded_verdicts, seal_verdict, steps,
+        };
     }
 }

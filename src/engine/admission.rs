@@ -22,7 +22,10 @@ impl Engine<'_> {
     pub(super) fn admits_attempts(&mut self, owed: &[Effect]) -> Result<bool> {
         let starts = owed.iter().any(|effect| matches!(effect, Effect::Start(..)));
         if !starts || !self.policy.base_must_pass || self.interrupts.is_stopping() {
-            return Ok(true);
+            return Ok(!starts || self.ctx.store.changed_settings().is_none());
+        }
+        if self.ctx.store.changed_settings().is_some() {
+            return Ok(false);
         }
         let tip = self.ctx.tip()?;
         if tip == self.ctx.base || self.journal.state().tasks.has_landed(&tip) {

@@ -283,6 +283,9 @@ impl Engine<'_> {
         if self.in_flight.has_unattended() && !self.queue_acts() {
             return Some(RunExit::Later);
         }
+        if let Some(why) = self.ctx.store.changed_settings() {
+            return Some(RunExit::Person(why));
+        }
         if state.phase == RunPhase::Active && at_rest(state, &self.policy) {
             return Some(RunExit::Blocked);
         }

@@ -23,7 +23,7 @@ use crate::repo::fixture::RepoFixture;
 use crate::store::create::NewRun;
 use crate::store::{RunProof, Store};
 use crate::wire::VERSION;
-use crate::wire::keeper::{Assignment, Work, files};
+use crate::wire::keeper::{Assignment, KeeperFile as _, Work, files};
 use crate::wire::request::WireRequest;
 use crate::wire::run::Manifest;
 

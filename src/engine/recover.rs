@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result};
 use super::dispatcher::Engine;
 use super::work::evaluation;
 use super::work::slots;
+use super::work::verification;
 use super::{Context, RunReport};
 use crate::domain::id::{Oid, RunId, TaskId};
 use crate::domain::state::Phase;
@@ -19,7 +20,7 @@ use crate::keeper::files;
 use crate::landing::TargetHistory;
 use crate::process::{self, Lock};
 use crate::store::{Expected, RefMove, Store};
-use crate::wire::keeper::{Assignment, Work};
+use crate::wire::keeper::{Assignment, KeeperFile as _, Work};
 
 /// Repairs the state.
 pub(super) fn recover(engine: &mut Engine<'_>, missing: &[TaskId]) -> Result<()> {
@@ -75,16 +76,40 @@ fn recreate_target(ctx: &Context) -> Result<()> {
 }
 
 /// Marks as done the tasks that the target already contains. In a copy of the repository, the
-/// chains can be older than the target.
+/// chains can be older than the target. Trailers prove nothing alone: the journal must have the
+/// tip, or the tip must pass the landing checks.
 fn mark_contained(engine: &mut Engine<'_>, ctx: &Context, tip: &Oid) -> Result<()> {
     // The queue log has the results of the landings that it knows.
     engine.read_answers()?;
     let mut history = TargetHistory::default();
     history.update(ctx.store.repo(), tip, Some(&ctx.base))?;
-    let landed: Vec<(TaskId, Oid)> =
-        history.tasks_of(&ctx.run).map(|(task, commit)| (task.clone(), commit.clone())).collect();
+    let is_open = |task: &TaskId| {
+        engine.journal.state().tasks.get(task).is_some_and(|state| state.phase != Phase::Done)
+    };
+    let landed: Vec<(TaskId, Oid)> = history
+        .tasks_of(&ctx.run)
+        .filter(|(task, _)| is_open(task))
+        .map(|(task, commit)| (task.clone(), commit.clone()))
+        .collect();
+    if landed.is_empty() {
+        return engine.settle();
+    }
+    let journaled = ctx.store.journal_target(&ctx.manifest.target)?;
+    let is_proven = match journaled {
+        Some(commit) if commit == *tip => true,
+        Some(_) | None => verification::tip_passes(ctx, tip)?,
+    };
     for (task, commit) in landed {
-        engine.found_landed(task, commit)?;
+        if is_proven {
+            engine.found_landed(task, commit)?;
+        } else {
+            // Anybody can write trailers. The task goes on, and the target's health is judged.
+            let note = format!(
+                "{task}: {} on the target names this task, but its checks fail there: not taken as landed",
+                commit.short()
+            );
+            (engine.report)(RunReport::Note(note));
+        }
     }
     engine.settle()
 }

@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use super::AssignedWork;
 use super::built_in;
+use super::seal;
 use super::worktree::{PreparedWorktree, prepare, redactor};
 use crate::domain::termination::Termination;
 use crate::domain::verdict::HINT;
@@ -46,7 +47,7 @@ pub(super) fn keep(
         outcome.fault = Some(fault);
     }
     failpoint::hit("keeper.before-outcome");
-    outcome.write(dir)?;
+    seal::write_outcome(dir, &outcome, &assigned.assignment, &assigned.key)?;
     // The worktree is examined again before its next use.
     Ok(true)
 }

@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use super::AssignedWork;
 use super::files;
+use super::seal;
 use super::session;
 use super::worktree::{prepare, redactor};
 use crate::ambient;
@@ -67,7 +68,7 @@ pub(super) fn keep(
     }
     outcome.files = Some(files_of(repo, dir, &outcome, &redactor)?);
     failpoint::hit("keeper.before-opinion");
-    outcome.write(dir)?;
+    seal::write_outcome(dir, &outcome, &assigned.assignment, &assigned.key)?;
     Ok(clean)
 }
 

@@ -16,6 +16,7 @@ mod built_in;
 mod checks;
 mod evaluation;
 mod sandbox;
+pub(crate) mod seal;
 mod session;
 mod worktree;
 
@@ -28,7 +29,7 @@ use crate::ambient;
 use crate::domain::verdict::error_rank;
 use crate::failpoint;
 use crate::process::{self, Environ, Holder, KeeperInbox, ReceivedAssignment, StopFlag};
-use crate::repo::{self, Repo};
+use crate::repo::{self, Repo, SealKey};
 use crate::wire::keeper::{Assignment, Work};
 
 pub(crate) use crate::wire::keeper::files;
@@ -48,12 +49,13 @@ pub(crate) fn main(dir: &Path) -> Result<()> {
     // The machine runs as many keepers as the run has jobs. More threads in each would only wait
     // for each other.
     rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build_global().ok();
-    let mut env = Environ::empty();
-    for (name, value) in ambient::environment() {
-        env.set(name, value);
-    }
     let mut repo_cache = RepoCache::default();
-    let mut received = ReceivedAssignment { dir: dir.to_path_buf(), lock, env };
+    // The first assignment comes over the link like each later one: the environment of a process
+    // can be read by others, and the variables of an assignment hold keys.
+    let first = inbox.as_ref().context("this command is started by `git harness` itself")?;
+    let Some(mut received) = first.next(&stop)? else { return Ok(()) };
+    anyhow::ensure!(received.dir == dir, "an assignment for another folder: {}", dir.display());
+    drop(lock);
     loop {
         let clean = match carry_out(&mut repo_cache, &received, inbox.as_ref(), &stop) {
             Ok(clean) => clean,
@@ -93,10 +95,14 @@ fn carry_out(
     let ReceivedAssignment { dir, lock, env } = received;
     lock.describe(&Holder::this_process().to_string())?;
     failpoint::hit("keeper.started");
-    let assignment = Assignment::read(dir)?
-        .with_context(|| format!("no assignment can be read in {}", dir.display()))?;
-    let env = env.clone().with(process::REPOSITORY, &assignment.common_dir);
-    let assigned = &AssignedWork { assignment, env };
+    let mut env = env.clone();
+    let key = env.value(seal::KEY).and_then(|key| SealKey::from_hex(key.to_str()?));
+    let key = key.context("the supervisor sent no key")?;
+    env.remove_all(seal::KEY);
+    let assignment = seal::read_assignment(dir, &key)?
+        .with_context(|| format!("{} has no assignment of this supervisor", dir.display()))?;
+    env.set(process::REPOSITORY, &assignment.common_dir);
+    let assigned = &AssignedWork { assignment, env, key };
     let repo = repo_cache.repo(&assigned.assignment.common_dir)?;
     let clean = match &assigned.assignment.work {
         Work::Attempt(work) => attempt::keep(&repo, dir, assigned, work, stop)?,
@@ -118,6 +124,8 @@ fn carry_out(
 struct AssignedWork {
     assignment: Assignment,
     env: Environ,
+    /// The key that seals the outcome.
+    key: SealKey,
 }
 
 /// The open repository, which the keeper's assignments share.

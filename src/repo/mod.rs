@@ -28,8 +28,10 @@ mod merge;
 mod objects;
 mod private_git;
 mod reset;
+mod seal;
 mod snapshot;
 mod tree;
+mod unsafe_entries;
 mod walk;
 mod worktree;
 mod worktree_cache;
@@ -74,7 +76,9 @@ pub(crate) use objects::{
 };
 pub use objects::{commit, write_blob, write_tree};
 pub(crate) use private_git::{PrivateGit, object_stores};
+pub(crate) use seal::SealKey;
 pub(crate) use snapshot::{modified_files, snapshot};
+pub(crate) use unsafe_entries::{UnsafeEntry, added_unsafe_entries};
 pub(crate) use worktree::{
     Worktree, create_worktree, open_worktree, remove_worktree, set_damaged_aside,
 };

@@ -190,7 +190,7 @@ impl Ledger {
     }
 }
 
-/// Writes a commit of a chain, with this program as the author and the present time.
+/// Writes a commit of a chain, sealed, with this program as the author and the present time.
 pub(super) fn state_commit(
     store: &Store,
     tree: &Oid,
@@ -200,7 +200,8 @@ pub(super) fn state_commit(
     let time = i64::try_from(ambient::now().0 / 1000).unwrap_or(0);
     let identity =
         repo::Identity { name: "git-harness".into(), email: "git-harness@localhost".into() };
-    repo::commit(store.repo(), tree, parents, message, &identity, time)
+    let message = store.sealed_message(tree, parents, message)?;
+    repo::commit(store.repo(), tree, parents, &message, &identity, time)
 }
 
 /// Returns the candidate or the landed commit that an event names. As the second parent of the

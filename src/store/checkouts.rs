@@ -60,6 +60,9 @@ impl Store {
     /// Returns the reason why the target cannot move from `old` to `new` at the moment, or `None`
     /// if the target can move.
     pub fn holds_landing(&self, target: &str, old: &Oid, new: &Oid) -> Result<Option<String>> {
+        if let Some(why) = self.changed_settings() {
+            return Ok(Some(why));
+        }
         let (behind, short) = (self.shown(target)?, layout::short(target));
         for checkout in repo::checkouts(self.repo(), target)? {
             let path = checkout.work_dir.display();
@@ -112,6 +115,8 @@ impl Store {
             }
             let refusal = match (&checkout.absent, checkout.rebasing) {
                 (Some(absent), _) => Some(absent.clone()),
+                // Git would run the programs that the settings name.
+                (None, false) if self.changed_settings().is_some() => self.changed_settings(),
                 (None, true) => Some("a rebase is in progress there".to_owned()),
                 (None, false) => self.read_tree(&checkout, shows, new, false)?,
             };

@@ -75,6 +75,7 @@ impl Store {
         self.barrier()?;
         failpoint::hit("create.before-run");
         self.transact(&[RefMove::to(layout::run(run), commit, Expected::Absent)])?;
+        self.record_chain(&layout::run(run));
         failpoint::hit("create.run");
         self.barrier()
     }

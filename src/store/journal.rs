@@ -139,6 +139,9 @@ impl Store {
     fn journal_move(&self, proof: &TargetProof, new: &Oid) -> Result<RefMove> {
         let name = layout::target_journal(&proof.key);
         let old = self.read(&name)?;
+        if old.is_none() {
+            self.record_chain(&name);
+        }
         let parents: Vec<Oid> = old.iter().chain([new]).cloned().collect();
         let message = format!(
             "landed as {}\n\nHarness-V: {}\nHarness-Event: landed\nHarness-Target: {}\nHarness-New: {new}\n\

@@ -16,18 +16,23 @@ pub mod load;
 pub mod notes;
 pub mod queue_log;
 pub mod recover;
+mod seal;
+mod settings_watch;
 pub(crate) mod stash;
 pub mod sweep;
 
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context, Result, bail};
 
 use crate::domain::id::Oid;
 use crate::process::{self, Git, Lock, RefUpdates};
 pub use crate::process::{Expected, RefMove};
-use crate::repo::{self, Repo};
+use crate::repo::{self, Repo, SealKey};
+
+pub(crate) use seal::ForeignCommit;
 
 /// The largest depth of nested symbolic refs, as in git.
 const MAX_SYMBOLIC_DEPTH: usize = 5;
@@ -74,6 +79,10 @@ pub struct Store {
     /// is several times faster than one for each.
     bulk: Arc<Mutex<RefUpdates>>,
     local: layout::Local,
+    /// The key of this copy of the repository, once it was used.
+    seal_key: Arc<OnceLock<SealKey>>,
+    /// The settings of the repository at the start of this process, if it watches them.
+    settings: Arc<OnceLock<BTreeMap<String, String>>>,
 }
 
 impl Store {
@@ -82,7 +91,15 @@ impl Store {
         let local = layout::Local::new(repo.common_dir());
         let refs = Arc::new(Mutex::new(RefUpdates::new(&git)));
         let bulk = Arc::new(Mutex::new(RefUpdates::in_bulk(&git)));
-        let store = Self { repo, git, refs, bulk, local };
+        let store = Self {
+            repo,
+            git,
+            refs,
+            bulk,
+            local,
+            seal_key: Arc::default(),
+            settings: Arc::default(),
+        };
         store.refuse_development_state()?;
         Ok(store)
     }

@@ -185,6 +185,9 @@ impl Store {
         let name = layout::queue_log(&layout::target_key(target));
         let tree = repo::write_tree(self.repo(), &[])?;
         let mut tip = old.clone();
+        if tip.is_none() {
+            self.record_chain(&name);
+        }
         for event in events {
             let mut message = message(event, target)?;
             let mut parents: Vec<Oid> = tip.into_iter().collect();

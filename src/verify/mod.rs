@@ -169,7 +169,8 @@ pub(crate) fn add_recorded_verdicts_if(
         // A line that is damaged or has another version proves nothing.
         let Ok(line) = decode::<VerdictNote>(layout::VERDICTS, line.as_bytes()) else { continue };
         let cached = job.checks.iter().any(|c| c.name == line.check && c.cache);
-        if !counts(&line, cached)? {
+        if !counts(&line, cached)? || !(job.queue.trust_verdicts || is_sealed(store, tree, &line)?)
+        {
             continue;
         }
         for step in steps.iter_mut().filter(|s| s.name == line.check) {
@@ -183,6 +184,31 @@ pub(crate) fn add_recorded_verdicts_if(
         }
     }
     Ok(())
+}
+
+/// Seals a verdict on a tree.
+pub fn seal_verdict(store: &Store, tree: &Oid, note: VerdictNote) -> Result<VerdictNote> {
+    let parts = sealed_parts(tree.as_str(), &note);
+    let parts: Vec<&[u8]> = parts.iter().map(String::as_bytes).collect();
+    let seal = store.seal_key()?.seal(VERDICT, &parts)?;
+    Ok(VerdictNote { seal, ..note })
+}
+
+/// Returns true if this copy of the repository recorded a verdict on the tree. An agent can write a
+/// note, and a commit that vouches for it, but not the seal.
+fn is_sealed(store: &Store, tree: &Oid, line: &VerdictNote) -> Result<bool> {
+    let parts = sealed_parts(tree.as_str(), line);
+    let parts: Vec<&[u8]> = parts.iter().map(String::as_bytes).collect();
+    Ok(store.seal_key()?.has_sealed(VERDICT, &parts, &line.seal))
+}
+
+/// The kind of the seals of verdicts.
+const VERDICT: &str = "verdict";
+
+/// Returns the parts of a verdict that its seal covers.
+fn sealed_parts(tree: &str, line: &VerdictNote) -> [String; 6] {
+    let VerdictNote { check, key, pass, id, text, .. } = line;
+    [tree.to_owned(), check.clone(), key.clone(), pass.to_string(), id.clone(), text.clone()]
 }
 
 fn trusted(store: &Store, job: &Job, run: &RunId, line: &VerdictNote) -> Result<bool> {
@@ -272,7 +298,8 @@ pub(crate) fn note_lines(
     report: &CheckReport,
     by: &str,
     attempt_of: Option<(&TaskId, u32)>,
-) -> Vec<String> {
+    store: &Store,
+) -> Result<Vec<String>> {
     let line = |(r, text): (&CheckResult, &str)| VerdictNote {
         v: VERSION,
         check: r.name.clone(),
@@ -285,8 +312,10 @@ pub(crate) fn note_lines(
         attempt: attempt_of.map_or(0, |(_, attempt)| attempt),
         id: r.id.clone(),
         text: text.to_owned(),
+        seal: String::new(),
     };
-    let json = |line: VerdictNote| serde_json::to_string(&line).unwrap_or_default();
+    let tree = Oid::parse(&outcome.tree)?;
+    let json = |line| Ok(serde_json::to_string(&seal_verdict(store, &tree, line)?)?);
     // The report has one result for each check, in order.
     let results = report.results.iter().zip(&outcome.checks);
     let fresh = results.filter(|(_, check)| check.known.is_none());

@@ -7,7 +7,7 @@ use super::rules::RuleFiles;
 use crate::domain::id::Oid;
 use crate::domain::verdict::Finding;
 use crate::job::{ScopeSection, format_size};
-use crate::repo::{self, PathContent, Repo};
+use crate::repo::{self, PathContent, Repo, UnsafeEntry};
 
 /// The number of paths that a finding lists.
 const LISTED: usize = 50;
@@ -45,6 +45,8 @@ impl TaskScope<'_> {
             self.out_of_scope(paths).map(|text| ("scope", text)),
             submodules(&changed).map(|text| ("scope", text)),
             large_files(self.section.max_file_size, &changed).map(|text| ("scope", text)),
+            unsafe_entries(&repo::added_unsafe_entries(repo, base, tree)?)
+                .map(|text| ("scope", text)),
             conflict_markers(repo, base, tree)?.map(|text| ("merge", text)),
         ];
         let finding =
@@ -89,6 +91,20 @@ fn submodules(changed: &[(String, PathContent)]) -> Option<String> {
             "A git repository or a submodule lies in the worktree, and its files would be missing in the commit:\n{}\
              Remove the folder, or only the `.git` in it if its files are part of the work.",
             listed(&found)
+        )
+    })
+}
+
+fn unsafe_entries(found: &[UnsafeEntry]) -> Option<String> {
+    let line = |entry: &UnsafeEntry| match entry {
+        UnsafeEntry::Link { path, target } => format!("`{path}` leads to `{target}`"),
+        UnsafeEntry::Modules { setting } => format!("`.gitmodules` has `{setting}`"),
+    };
+    (!found.is_empty()).then(|| {
+        format!(
+            "A symbolic link must stay inside the repository, with `..` only at its start, and submodules must not name \
+             commands or options:\n{}Remove them, or copy the content.",
+            listed(&found.iter().map(line).collect::<Vec<_>>())
         )
     })
 }

@@ -7,7 +7,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::keeper::{Assignment, ChecksOutcome, EvaluationOutcome, PublishedAttempt, files};
+use super::keeper::{
+    Assignment, ChecksOutcome, EvaluationOutcome, KeeperFile, PublishedAttempt, files,
+};
 use super::notes::VerdictNote;
 use super::request::{SpoolFile, WireRequest};
 use super::{WrongVersion, check_version, decode};

@@ -35,10 +35,14 @@ pub(crate) mod files {
     pub(crate) const SESSION: &str = "session";
     /// An empty file that appears when the agent's service has answered.
     pub(crate) const ANSWERED: &str = "answered";
+    /// The seal of the assignment: only this copy of the repository can make it.
+    pub(crate) const ASSIGNMENT_SEAL: &str = "assignment.seal";
     /// The outcome.
     pub(crate) const OUTCOME: &str = "outcome.json";
     /// The extension of the home of sandboxed sessions, a folder beside the worktree's record.
     pub(crate) const HOME: &str = "home";
+    /// The seal of the outcome.
+    pub(crate) const OUTCOME_SEAL: &str = "outcome.seal";
     /// The folder for temporary files of the command.
     pub(crate) const TMP: &str = "tmp";
 }
@@ -433,65 +437,54 @@ impl Assignment {
             && work.checks.len() == steps.len()
             && work.checks.iter().zip(steps).all(|(a, b)| same(a, b))
     }
+}
 
-    /// Writes the assignment into a keeper's folder. The file need not be durable: after a power
-    /// cut there is no keeper that could read it.
-    pub(crate) fn write(&self, dir: &Path) -> Result<()> {
-        replace_json(dir, files::ASSIGNMENT, self)
+/// A file of a keeper's folder. The file need not be durable: what a power cut takes is repeated.
+pub(crate) trait KeeperFile: Serialize + DeserializeOwned {
+    /// The name of the file.
+    const NAME: &'static str;
+
+    /// Writes the file by renaming, so that no reader sees a half-written file. Returns its bytes.
+    fn write(&self, dir: &Path) -> Result<Vec<u8>> {
+        let new = dir.join(format!("{}.new", Self::NAME));
+        let path = dir.join(Self::NAME);
+        let bytes = serde_json::to_vec_pretty(self)?;
+        std::fs::write(&new, &bytes)
+            .and_then(|()| std::fs::rename(&new, &path))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(bytes)
     }
 
-    /// Reads the assignment of a keeper's folder; `None` if the folder has no readable assignment.
-    pub(crate) fn read(dir: &Path) -> Result<Option<Self>, WrongVersion> {
-        read_json(dir, files::ASSIGNMENT)
+    /// Reads the file, whoever wrote it. Returns `None` if it is missing or damaged.
+    fn read(dir: &Path) -> Result<Option<Self>, WrongVersion> {
+        match std::fs::read(dir.join(Self::NAME)) {
+            Ok(bytes) => Self::parse(dir, &bytes),
+            Err(_unreadable) => Ok(None),
+        }
+    }
+
+    /// Parses the file's bytes. Returns `None` if they are damaged.
+    fn parse(dir: &Path, bytes: &[u8]) -> Result<Option<Self>, WrongVersion> {
+        match decode(&dir.join(Self::NAME).display().to_string(), bytes) {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => match error.downcast::<WrongVersion>() {
+                Ok(version) => Err(version),
+                Err(_damaged) => Ok(None),
+            },
+        }
     }
 }
 
-/// Writes a file of a keeper's folder by renaming, so that no reader sees a half-written file.
-fn replace_json(dir: &Path, name: &str, value: &impl Serialize) -> Result<()> {
-    let new = dir.join(format!("{name}.new"));
-    let path = dir.join(name);
-    std::fs::write(&new, serde_json::to_vec_pretty(value)?)
-        .and_then(|()| std::fs::rename(&new, &path))
-        .with_context(|| format!("cannot write {}", path.display()))
+impl KeeperFile for Assignment {
+    const NAME: &'static str = files::ASSIGNMENT;
 }
 
-/// Reads a file of a keeper's folder; `None` if it is missing or damaged.
-fn read_json<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<Option<T>, WrongVersion> {
-    let path = dir.join(name);
-    let Ok(bytes) = std::fs::read(&path) else { return Ok(None) };
-    match decode(&path.display().to_string(), &bytes) {
-        Ok(value) => Ok(Some(value)),
-        Err(error) => match error.downcast::<WrongVersion>() {
-            Ok(version) => Err(version),
-            Err(_damaged) => Ok(None),
-        },
-    }
+impl KeeperFile for ChecksOutcome {
+    const NAME: &'static str = files::OUTCOME;
 }
 
-impl ChecksOutcome {
-    /// Writes the outcome. The file need not be durable: a verification that a power cut takes is
-    /// repeated.
-    pub(crate) fn write(&self, dir: &Path) -> Result<()> {
-        replace_json(dir, files::OUTCOME, self)
-    }
-
-    /// Reads the outcome; `None` if there is none.
-    pub(crate) fn read(dir: &Path) -> Result<Option<Self>, WrongVersion> {
-        read_json(dir, files::OUTCOME)
-    }
-}
-
-impl EvaluationOutcome {
-    /// Writes the outcome. The file need not be durable: an evaluation that a power cut takes is
-    /// repeated.
-    pub(crate) fn write(&self, dir: &Path) -> Result<()> {
-        replace_json(dir, files::OUTCOME, self)
-    }
-
-    /// Reads the outcome; `None` if there is none.
-    pub(crate) fn read(dir: &Path) -> Result<Option<Self>, WrongVersion> {
-        read_json(dir, files::OUTCOME)
-    }
+impl KeeperFile for EvaluationOutcome {
+    const NAME: &'static str = files::OUTCOME;
 }
 
 /// Returns a duration in whole milliseconds.

@@ -32,6 +32,9 @@ pub struct VerdictNote {
     /// The output of a failed check, shortened, or the summary of a built-in check.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub text: String,
+    /// The seal of the copy of the repository that recorded the verdict.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub seal: String,
 }
 
 /// The provenance of a task's landed commit: a line of `refs/notes/harness`.

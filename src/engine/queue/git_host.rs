@@ -33,7 +33,7 @@ use crate::store::layout;
 use crate::store::notes::NoteLines;
 use crate::store::queue_log::QueueLogEntry;
 use crate::verify;
-use crate::wire::keeper::{Assignment, Work};
+use crate::wire::keeper::{Assignment, KeeperFile as _, Work};
 use crate::wire::queue::{ConflictedPath, QueueEvent};
 
 /// The sink of a worker's reports.

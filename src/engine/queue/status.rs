@@ -11,7 +11,7 @@ use super::host::{QueuedEntry, TrainVerification};
 use crate::domain::id::Timestamp;
 use crate::keeper::files;
 use crate::process::{Lock, write_atomic};
-use crate::wire::keeper::{Assignment, Work};
+use crate::wire::keeper::{Assignment, KeeperFile as _, Work};
 use crate::wire::{VERSION, decode};
 
 /// A verification under way.

@@ -63,14 +63,27 @@ impl KeeperVerification {
             environment,
             sandbox: self.sandbox()?,
             on_death: OnDeath::ReportOwn,
+            key: context.store.seal_key()?.clone(),
         };
         let finished = folder.carry_out(&context.keepers, &work, self.wait, EarlierResult::Use)?;
         let verdict = match finished {
             None => return Ok(None),
+            Some(Finished::Answered(_)) if context.store.changed_settings().is_some() => {
+                // The checks may have seen other files than those of the tree.
+                folder.clear()?;
+                let why = context.store.changed_settings().unwrap_or_default();
+                TrainVerdict::without_results(Verdict::Errored(why))
+            }
             Some(Finished::Answered(outcome)) => {
                 let attempt = self.verification.entries.last().and_then(|entry| entry.attempt);
                 let report = verify::verdict(&outcome, &steps, attempt.unwrap_or(0));
-                let note_lines = verify::note_lines(&outcome, &report, &context.voucher(), None);
+                let note_lines = verify::note_lines(
+                    &outcome,
+                    &report,
+                    &context.voucher(),
+                    None,
+                    &context.store,
+                )?;
                 let results_by_entry = self.checks.results_by_entry(&report.results);
                 TrainVerdict { report, results_by_entry, note_lines }
             }

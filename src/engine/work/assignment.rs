@@ -18,10 +18,11 @@ use anyhow::{Context as _, Result};
 
 use crate::ambient;
 use crate::failpoint;
+use crate::keeper::seal;
 use crate::process::{self, Environ, Lock};
-use crate::repo::Identity;
+use crate::repo::{Identity, SealKey};
 use crate::wire::VERSION;
-use crate::wire::keeper::{Assignment, SandboxSpec, Work, WorktreeSpec, files};
+use crate::wire::keeper::{Assignment, KeeperFile as _, SandboxSpec, Work, WorktreeSpec, files};
 
 /// The largest number of times that a keeper is replaced within one assignment.
 const MAX_REPLACEMENTS: u32 = 3;
@@ -80,6 +81,8 @@ pub(in crate::engine) struct Handover {
     pub environment: Environ,
     /// The sandbox of the commands.
     pub sandbox: Option<SandboxSpec>,
+    /// The key that seals the assignment and its outcome.
+    pub key: SealKey,
 }
 
 /// The use of a result that an earlier keeper left in the assignment's folder.
@@ -329,9 +332,10 @@ impl AssignmentFolder {
             std::fs::write(&path, text)
                 .with_context(|| format!("cannot write {}", path.display()))?;
         }
-        handover.assignment().write(&self.dir)?;
+        seal::write_assignment(&self.dir, &handover.assignment(), &handover.key)?;
         failpoint::hit(written);
-        executor.hand_over(&handover.worktree.name, &self.dir, lock, &handover.environment)?;
+        let environment = handover.environment.clone().with(seal::KEY, handover.key.to_hex());
+        executor.hand_over(&handover.worktree.name, &self.dir, lock, &environment)?;
         failpoint::hit(handed_over);
         Ok(())
     }

@@ -12,8 +12,12 @@ use super::assignment::{
 };
 use super::checks::ChecksAssignment;
 use crate::domain::id::Oid;
+use crate::keeper::seal;
 use crate::process::{Environ, Lock};
-use crate::wire::keeper::{Assignment, ChecksOutcome, EvaluationWork, Work, files};
+use crate::repo::SealKey;
+use crate::wire::keeper::{
+    Assignment, ChecksOutcome, EvaluationWork, KeeperFile as _, Work, files,
+};
 use crate::wire::{VERSION, decode};
 
 const ATTEMPT: &[u8] = include_bytes!("../../../fixtures/formats/v1/assignment.json");
@@ -73,7 +77,14 @@ impl Executor for ScriptedExecutor {
 fn write_outcome(dir: &Path, tree: &str) {
     let outcome =
         ChecksOutcome { v: VERSION, tree: tree.to_owned(), fault: None, checks: Vec::new() };
-    outcome.write(dir).unwrap();
+    match Assignment::read(dir).unwrap() {
+        Some(assignment) => seal::write_outcome(dir, &outcome, &assignment, &key()).unwrap(),
+        None => drop(outcome.write(dir).unwrap()),
+    }
+}
+
+fn key() -> SealKey {
+    SealKey::from_hex(&"0b".repeat(32)).unwrap()
 }
 
 const TREE: &str = "cccccccccccccccccccccccccccccccccccccccc";
@@ -106,6 +117,7 @@ impl KeeperWork for ScriptedWork {
             files: vec![(files::PROMPT, "prompt".to_owned())],
             environment: Environ::empty(),
             sandbox: None,
+            key: key(),
         }))
     }
 
@@ -155,6 +167,7 @@ fn checks(tree: &Oid) -> ChecksAssignment<'_> {
         environment: Environ::empty(),
         sandbox: None,
         on_death: OnDeath::ReportOwn,
+        key: key(),
     }
 }
 

@@ -154,6 +154,7 @@ fn handover(
         environment: call.environment(ctx, session, input, &output_file),
         sandbox: ctx.session_sandbox(&ctx.preset, session.resumes)?,
         files: vec![(files::FEEDBACK, feedback_text(&launch.findings)), (files::PROMPT, prompt)],
+        key: ctx.store.seal_key()?.clone(),
         worktree,
     })
 }

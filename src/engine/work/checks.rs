@@ -6,7 +6,9 @@ use anyhow::Result;
 
 use super::assignment::{DeadKeeper, Handover, KeeperWork, OnDeath};
 use crate::domain::id::Oid;
+use crate::keeper::seal;
 use crate::process::Environ;
+use crate::repo::SealKey;
 use crate::wire::keeper::{
     Assignment, CheckStep, ChecksOutcome, ChecksWork, SandboxSpec, Work, WorktreeSpec,
 };
@@ -32,6 +34,8 @@ pub(in crate::engine) struct ChecksAssignment<'a> {
     pub sandbox: Option<SandboxSpec>,
     /// The consequence of the keeper's death.
     pub on_death: OnDeath,
+    /// The key that seals the assignment and its outcome.
+    pub key: SealKey,
 }
 
 impl KeeperWork for ChecksAssignment<'_> {
@@ -50,17 +54,22 @@ impl KeeperWork for ChecksAssignment<'_> {
             files: Vec::new(),
             environment: self.environment.clone(),
             sandbox: self.sandbox.clone(),
+            key: self.key.clone(),
         }))
     }
 
     /// The job or the target's rules may have changed since an earlier keeper started, so the
-    /// assignment in the folder must ask for this tree and these checks.
-    fn answer(&self, dir: &Path, asked: Option<&Assignment>) -> Result<Option<ChecksOutcome>> {
+    /// assignment in the folder must ask for this tree and these checks. An assignment or an
+    /// outcome that this copy of the repository did not write does not count: agents and checks can
+    /// write into the folder.
+    fn answer(&self, dir: &Path, _asked: Option<&Assignment>) -> Result<Option<ChecksOutcome>> {
         let tree = self.tree.as_str();
-        if !asked.is_some_and(|asked| asked.asks(tree, self.steps, &self.worktree.path)) {
+        let Some(asked) = seal::read_assignment(dir, &self.key)? else { return Ok(None) };
+        if !asked.asks(tree, self.steps, &self.worktree.path) {
             return Ok(None);
         }
-        Ok(ChecksOutcome::read(dir)?.filter(|outcome| outcome.tree == tree))
+        let outcome: Option<ChecksOutcome> = seal::read_outcome(dir, &asked, &self.key)?;
+        Ok(outcome.filter(|outcome| outcome.tree == tree))
     }
 
     fn on_death(&self) -> OnDeath {

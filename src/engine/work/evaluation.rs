@@ -18,7 +18,7 @@ use crate::domain::session::{Class, Cost, SessionReport};
 use crate::domain::termination::Termination;
 use crate::domain::verdict::{Candidate, Finding, Objection, Verdict};
 use crate::engine::Context;
-use crate::keeper::files;
+use crate::keeper::{files, seal};
 use crate::repo;
 use crate::store::chain::Payload;
 use crate::verify;
@@ -146,12 +146,16 @@ impl KeeperWork for PendingEvaluation<'_> {
                 session: call.session_work()?,
             })),
             files: vec![(files::PROMPT, prompt)],
+            key: ctx.store.seal_key()?.clone(),
         }))
     }
 
     fn answer(&self, dir: &Path, _asked: Option<&Assignment>) -> Result<Option<EvaluationOutcome>> {
         let commit = self.assignment.candidate.commit.as_str();
-        Ok(EvaluationOutcome::read(dir)?.filter(|outcome| outcome.commit == commit))
+        let key = self.ctx.store.seal_key()?;
+        let Some(asked) = seal::read_assignment(dir, key)? else { return Ok(None) };
+        let outcome: Option<EvaluationOutcome> = seal::read_outcome(dir, &asked, key)?;
+        Ok(outcome.filter(|outcome| outcome.commit == commit))
     }
 
     fn on_death(&self) -> OnDeath {

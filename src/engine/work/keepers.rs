@@ -9,8 +9,12 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context as _, Result};
 
 use super::assignment::Executor;
+use crate::failpoint;
 use crate::keeper::files;
 use crate::process::{self, Environ, KeeperHandle, KeeperLink, Lock};
+
+/// The variables of a keeper's own process, beside those of git and of tests.
+const PLAIN: [&str; 5] = ["PATH", "HOME", "LANG", "TERM", "TMPDIR"];
 
 /// The keepers that this process has started, by worktree. When this value is dropped, idle keepers
 /// exit at once, and busy keepers exit after their assignment.
@@ -54,14 +58,30 @@ impl Executor for Keepers {
             close_and_reap(old);
         }
         let args: [OsString; 2] = ["keeper".into(), dir.as_os_str().to_owned()];
-        let (handle, link) =
-            process::start_linked_keeper(&self.program, &args, lock, env, &dir.join(files::LOG))
-                .with_context(|| {
-                    format!("cannot start a keeper from {}", self.program.display())
-                })?;
+        let failed = || format!("cannot start a keeper from {}", self.program.display());
+        let own = process_environment(env);
+        let log = dir.join(files::LOG);
+        let (handle, link) = process::start_linked_keeper(&self.program, &args, lock, &own, &log)
+            .with_context(failed)?;
+        // If the keeper has died already, it never took over, and the caller replaces it.
+        link.send(dir, lock, env).ok();
         self.lock().insert(worktree.to_owned(), StartedKeeper { link, handle, lock: path });
         Ok(())
     }
+}
+
+/// Returns the environment of the keeper's own process. Others can read it in `/proc`, so it has
+/// nothing that a job names.
+fn process_environment(env: &Environ) -> Environ {
+    let mut own = Environ::empty();
+    for (name, value) in env.iter() {
+        let text = name.to_string_lossy();
+        let is_plain = PLAIN.contains(&text.as_ref()) || text.starts_with("GIT_");
+        if is_plain || [failpoint::COUNTER, failpoint::AT].contains(&text.as_ref()) {
+            own.set(name, value);
+        }
+    }
+    own
 }
 
 impl Drop for Keepers {

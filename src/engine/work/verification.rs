@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 
 use super::assignment::{AssignmentFolder, EarlierResult, Finished, KeeperWait, OnDeath};
 use super::checks::{self, ChecksAssignment};
@@ -180,7 +180,7 @@ pub(in crate::engine) fn verify_tree(
     Ok(match folder.carry_out(&*ctx.keepers, &checks, wait, earlier)? {
         None => None,
         Some(Finished::Answered(outcome)) => {
-            let result = conclude(ctx, assignment, &outcome, &steps);
+            let result = conclude(ctx, assignment, &outcome, &steps)?;
             if let Verdict::Errored(_) = result.report.verdict {
                 // The verification will be repeated, so the result must not be reused.
                 folder.clear()?;
@@ -208,18 +208,7 @@ pub(in crate::engine) fn verify_again(
         let verdict = Verdict::Failed(findings);
         return Ok(CheckReport { verdict, results: Vec::new() });
     }
-    let worktrees = ctx.store.local().worktree_indexes(&ctx.run);
-    std::fs::create_dir_all(&worktrees)?;
-    // Use a separate worktree with a lock, since the other worktrees belong to the supervisor.
-    let mut worktree = None;
-    for n in 1..100 {
-        let name = format!("v{n:02}");
-        if let Ok(lock) = Lock::try_take(&worktrees.join(format!("{name}.lock")), "")? {
-            worktree = Some((name, lock));
-            break;
-        }
-    }
-    let (worktree, _lock) = worktree.context("too many verifications at a time")?;
+    let (worktree, _lock) = own_worktree(ctx)?;
     let Candidate { commit, tree, base } = candidate.clone();
     let assignment = VerificationAssignment::new(
         CheckStage::Task,
@@ -237,6 +226,42 @@ pub(in crate::engine) fn verify_again(
     };
     std::fs::remove_dir_all(folder.path())?;
     Ok(report)
+}
+
+/// Returns true if the target's tip passes the run's landing checks. Recorded verdicts count.
+pub(in crate::engine) fn tip_passes(ctx: &Context, tip: &Oid) -> Result<bool> {
+    let (worktree, _lock) = own_worktree(ctx)?;
+    let subject = (tip.clone(), ctx.store.repo().tree_of(tip)?, tip.clone());
+    let assignment = VerificationAssignment::new(CheckStage::Landing, None, subject);
+    let steps = steps(ctx, &assignment, &worktree)?;
+    if let Some(report) = verify::known_verdict(&steps) {
+        return Ok(report.verdict == Verdict::Passed);
+    }
+    let dir = ctx.store.local().verification(&ctx.run, &format!("v.{worktree}"));
+    let folder = AssignmentFolder::create(dir)?;
+    let checks = checks_assignment(ctx, &assignment, &worktree, &folder, &steps)?;
+    let passes = match folder.wait(&*ctx.keepers, &checks, EarlierResult::Ignore)? {
+        Finished::Answered(outcome) => {
+            verify::verdict(&outcome, &steps, 0).verdict == Verdict::Passed
+        }
+        Finished::Died(_keeper) => false,
+    };
+    std::fs::remove_dir_all(folder.path())?;
+    Ok(passes)
+}
+
+/// Takes a check worktree that no other verification uses.
+fn own_worktree(ctx: &Context) -> Result<(String, Lock)> {
+    let worktrees = ctx.store.local().worktree_indexes(&ctx.run);
+    std::fs::create_dir_all(&worktrees)?;
+    // Use a separate worktree with a lock, since the other worktrees belong to the supervisor.
+    for n in 1..100 {
+        let name = format!("v{n:02}");
+        if let Ok(lock) = Lock::try_take(&worktrees.join(format!("{name}.lock")), "")? {
+            return Ok((name, lock));
+        }
+    }
+    bail!("too many verifications at a time")
 }
 
 /// Returns the checks of a verification as an assignment of a keeper.
@@ -270,6 +295,7 @@ fn checks_assignment<'a>(
             // The verification of the base is not retried later.
             None => OnDeath::Replace,
         },
+        key: ctx.store.seal_key()?.clone(),
     })
 }
 
@@ -279,12 +305,17 @@ fn conclude(
     assignment: &VerificationAssignment,
     outcome: &ChecksOutcome,
     steps: &[CheckStep],
-) -> VerificationResult {
+) -> Result<VerificationResult> {
     let attempt = assignment.task.as_ref().map_or(0, |(_, n)| *n);
+    if let Some(why) = ctx.store.changed_settings() {
+        // The checks may have seen other files than those of the tree.
+        let report = CheckReport { verdict: Verdict::Errored(why), results: Vec::new() };
+        return Ok(VerificationResult { report, lines: Vec::new() });
+    }
     let report = verify::verdict(outcome, steps, attempt);
     let who = assignment.task.as_ref().map(|(task, attempt)| (task, *attempt));
-    let lines = verify::note_lines(outcome, &report, ctx.run.as_str(), who);
-    VerificationResult { report, lines }
+    let lines = verify::note_lines(outcome, &report, ctx.run.as_str(), who, &ctx.store)?;
+    Ok(VerificationResult { report, lines })
 }
 
 /// Returns the folder of an assignment. The folder is no longer needed once the verdict is on a

@@ -1,0 +1,214 @@
+//! The key with which this copy of the repository seals its own records, and the comparison of
+//! chains with it.
+//!
+//! The key lies outside of the repository, in `$XDG_STATE_HOME/git-harness/keys/`. An agent can
+//! write notes, chains and files of keepers, but without the key it cannot seal them. A clone has
+//! no key of its origin: nothing in a clone counts as proof.
+
+use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use rayon::prelude::*;
+
+use super::{Store, codec, layout};
+use crate::ambient;
+use crate::domain::id::{Oid, RunId};
+use crate::repo::{self, Repo, SealKey};
+use crate::wire::check_version;
+
+/// The kind of the seals of chains, journals and queue logs.
+const CHAIN: &str = "chain";
+
+/// The trailer with the seal. It is the last line of a message.
+const TRAILER: &str = "Harness-Seal: ";
+
+/// The largest number of commits that are searched for the last sealed one.
+const SEARCHED: usize = 100_000;
+
+/// The error that another hand has written to a ref that only this copy writes.
+#[derive(Debug, thiserror::Error)]
+#[error("`{name}` is at {}, which this copy of the repository did not write; nothing was changed", tip.short())]
+pub(crate) struct ForeignCommit {
+    /// The ref.
+    pub name: String,
+    /// Its commit.
+    pub tip: Oid,
+    /// The last commit that this copy wrote, if it is known.
+    pub last: Option<Oid>,
+    /// The file of the key.
+    pub key: PathBuf,
+}
+
+impl ForeignCommit {
+    /// Returns the steps that a person can take.
+    pub(crate) fn hint(&self) -> String {
+        let Self { name, tip, last, key } = self;
+        let undo = match last {
+            Some(last) => {
+                format!("`git log {name}` shows it, `git update-ref {name} {last} {tip}` undoes it")
+            }
+            None => format!("`git log {name}` shows it"),
+        };
+        format!(
+            "{undo}; if you brought it from another copy, delete `{}`: then nothing so far counts as proof, and finished \
+             work is checked again",
+            key.display()
+        )
+    }
+}
+
+impl Store {
+    /// Returns the key of this copy of the repository. The first call generates and stores the key.
+    /// If the key cannot be stored, it is that of this process only.
+    pub(crate) fn seal_key(&self) -> Result<&SealKey> {
+        if let Some(key) = self.seal_key.get() {
+            return Ok(key);
+        }
+        let key = load_or_create(self.repo()).or_else(|_unwritable| random_key())?;
+        Ok(self.seal_key.get_or_init(|| key))
+    }
+
+    /// Returns the message of a chain with its seal.
+    pub(super) fn sealed_message(
+        &self,
+        tree: &Oid,
+        parents: &[Oid],
+        message: &str,
+    ) -> Result<String> {
+        if !message.contains("\nHarness-V: ") {
+            // Notes and archives prove nothing by themselves.
+            return Ok(message.to_owned());
+        }
+        let seal = self.seal_key()?.seal(CHAIN, &parts(tree, parents, message))?;
+        Ok(format!("{message}{TRAILER}{seal}\n"))
+    }
+
+    /// Returns true if this copy of the repository wrote a commit of a chain.
+    fn is_sealed(&self, commit: &Oid) -> Result<bool> {
+        let info = repo::commit_info(self.repo(), commit)?;
+        let Some(at) = info.message.rfind(TRAILER) else { return Ok(false) };
+        let (message, seal) = (&info.message[..at], info.message[at + TRAILER.len()..].trim_end());
+        Ok(self.seal_key()?.has_sealed(CHAIN, &parts(&info.tree, &info.parents, message), seal))
+    }
+
+    /// Fails if another hand has written to the chains of a run that this copy has written.
+    pub(crate) fn check_chains(&self, run: &RunId) -> Result<()> {
+        let name = layout::run(run);
+        let own = self.is_recorded(&name);
+        self.check_chain(&name, own)?;
+        let refs = self.list(&layout::tasks(run))?;
+        refs.par_iter().try_for_each(|(name, _)| self.check_chain(name, own))
+    }
+
+    /// Fails if another hand has written to the journal or the queue log of a target.
+    pub(crate) fn check_target(&self, target: &str) -> Result<()> {
+        let key = layout::target_key(target);
+        for name in [layout::target_journal(&key), layout::queue_log(&key)] {
+            self.check_chain(&name, self.is_recorded(&name))?;
+        }
+        Ok(())
+    }
+
+    /// Fails if the tip of a chain is not sealed, although this copy wrote an earlier commit of the
+    /// chain, or although this copy made the chain (`own`).
+    fn check_chain(&self, name: &str, own: bool) -> Result<()> {
+        let Some(tip) = self.read(name)? else { return Ok(()) };
+        if self.is_sealed(&tip)? {
+            return Ok(());
+        }
+        let info = repo::commit_info(self.repo(), &tip)?;
+        check_version(name, codec::trailers(&info.message).get("Harness-V").copied())?;
+        let last = self.last_sealed(&tip)?;
+        if last.is_none() && !own {
+            // The chain comes from another copy of the repository.
+            return Ok(());
+        }
+        let key = key_file(self.repo()).unwrap_or_default();
+        Err(ForeignCommit { name: name.to_owned(), tip, last, key }.into())
+    }
+
+    /// Records outside of the repository that this copy has made a chain. A chain that is replaced
+    /// as a whole has no sealed commit. Errors are ignored: a replaced chain is then taken for a
+    /// foreign one, whose verdicts do not count.
+    pub(super) fn record_chain(&self, name: &str) {
+        let Some(file) = self.chain_record(name) else { return };
+        if let Some(folder) = file.parent() {
+            std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&file, name)).ok();
+        }
+    }
+
+    fn is_recorded(&self, name: &str) -> bool {
+        self.chain_record(name).is_some_and(|file| file.is_file())
+    }
+
+    /// Returns the path of the record of a chain. With another key it is another file.
+    fn chain_record(&self, name: &str) -> Option<PathBuf> {
+        let name = self.seal_key().ok()?.seal("record", &[name.as_bytes()]).ok()?;
+        Some(ambient::state_folder()?.join("git-harness").join("chains").join(&name[..40]))
+    }
+
+    fn last_sealed(&self, tip: &Oid) -> Result<Option<Oid>> {
+        let mut next = Some(tip.clone());
+        for _ in 0..SEARCHED {
+            let Some(commit) = next else { return Ok(None) };
+            let info = repo::commit_info(self.repo(), &commit)?;
+            if !codec::trailers(&info.message).has("Harness-V") {
+                return Ok(None);
+            }
+            if self.is_sealed(&commit)? {
+                return Ok(Some(commit));
+            }
+            next = info.parents.first().cloned();
+        }
+        Ok(None)
+    }
+}
+
+fn parts<'a>(tree: &'a Oid, parents: &'a [Oid], message: &'a str) -> Vec<&'a [u8]> {
+    let parents = parents.iter().map(|parent| parent.as_str().as_bytes());
+    [message.as_bytes(), tree.as_str().as_bytes()].into_iter().chain(parents).collect()
+}
+
+/// Returns the path of the key's file. `None` without a HOME.
+fn key_file(repo: &Repo) -> Option<PathBuf> {
+    let real = std::fs::canonicalize(repo.common_dir()).ok()?;
+    let name = repo::sha1_hex([real.as_os_str().as_bytes()]).ok()?;
+    Some(ambient::state_folder()?.join("git-harness").join("keys").join(name))
+}
+
+fn random_key() -> Result<SealKey> {
+    let digits = format!("{}{}", ambient::nonce(), ambient::nonce());
+    SealKey::from_hex(&digits).context("two nonces are no key")
+}
+
+fn load_or_create(repo: &Repo) -> Result<SealKey> {
+    let file = key_file(repo).context("there is no HOME")?;
+    let read = |file: &Path| SealKey::from_hex(&std::fs::read_to_string(file).ok()?);
+    if let Some(key) = read(&file) {
+        return Ok(key);
+    }
+    let folder = file.parent().context("the key has no folder")?;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let new = file.with_extension(ambient::nonce());
+    let key = random_key()?;
+    let mut options = std::fs::OpenOptions::new();
+    options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&new)?
+        .write_all(key.to_hex().as_bytes())?;
+    // A link never replaces the key that another process has stored at the same time.
+    let linked = std::fs::hard_link(&new, &file);
+    std::fs::remove_file(&new)?;
+    match read(&file) {
+        Some(key) => Ok(key),
+        None => {
+            linked?;
+            anyhow::bail!("the key cannot be read: {}", file.display())
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Proofs that an agent or a check forges: outcomes of verifications, verdict notes and events.
+
+use crate::job::TestJob;
+use crate::sandbox::Sandbox;
+
+/// A script line that writes a passing outcome into the folder of each verification of `alpha`, and
+/// kills the keeper whose folder it is.
+const FORGE: &str = r#"
+for dir in "$1"/harness/runs/job-1/checks/*alpha* "$1"/harness/queues/*/checks/*; do
+  [ -f "$dir/assignment.json" ] || continue
+  pid=$(sed -n 's/^process \([0-9]*\) .*/\1/p' "$dir/lock")
+  [ "$pid" = "$2" ] || continue
+  tree=$(sed -n 's/.*"tree": "\([0-9a-f]*\)".*/\1/p' "$dir/assignment.json" | head -1)
+  printf '{"v":1,"tree":"%s","fault":null,"checks":[{"name":"no-bad","key":"00","passed":true,"known":null,"ms":1,"text":""}]}' "$tree" >"$dir/outcome.json"
+  echo "$dir" >>"$HOME/forged"
+  kill -9 "$pid"
+done
+"#;
+
+#[test]
+fn outcome_that_a_check_forges_lands_nothing() {
+    // The candidate's own code runs in the check, forges the outcome and kills the keeper.
+    let job = TestJob::bare(&["alpha", "beta"])
+        .set("sandbox", "mode = \"off\"")
+        .set("retry", "feedback = 0\ninfra = 1")
+        .check("no-bad", &["sh", "-c", "sh ./alpha $PPID; ! grep -q '# BAD' alpha"], "");
+    let sandbox = Sandbox::new(job);
+    std::fs::write(sandbox.root().join("home/forge.sh"), FORGE).unwrap();
+    let common = sandbox.repo.join(".git");
+    sandbox.script(
+        "alpha",
+        &format!("edit alpha 'sh \"$HOME/forge.sh\" {} \"$1\" # BAD'", common.display()),
+    );
+    sandbox.script("beta", "edit beta ': done'");
+    drop(sandbox.run(&["start"]));
+    let forged = std::fs::read_to_string(sandbox.sign("forged")).unwrap_or_default();
+    assert!(!forged.is_empty(), "the attack did not take place");
+    assert_ne!(sandbox.task("alpha")["state"], "done", "{forged}");
+    let target = sandbox.git(&["show", "harness/job-1/result:alpha"]);
+    assert!(!target.contains("BAD"), "{target}");
+}
+
+#[test]
+fn forged_verdict_note_that_a_forged_event_vouches_for_lands_nothing() {
+    let job = TestJob::new(&["alpha", "beta"])
+        .set("sandbox", "mode = \"off\"")
+        .set("limits", "jobs = 1")
+        .set("retry", "feedback = 0");
+    let sandbox = Sandbox::new(job);
+    sandbox.script(
+        "alpha",
+        r#"edit alpha BAD; git add --all; git commit --quiet -m a
+           tree=$(git rev-parse 'HEAD^{tree}'); base=$(git rev-parse 'HEAD~1^{tree}')
+           note=$(git notes --ref=refs/notes/harness-verdicts show "$base" | head -1)
+           echo "$note" | sed 's/"id":"[^"]*"/"id":"feedfacefeedface"/' |
+             git notes --ref=refs/notes/harness-verdicts add -f -F - "$tree"
+           run=$(git rev-parse refs/harness/runs/job-1)
+           message=$(git log -1 --format=%B "$run")
+           new=$(printf '%s\nHarness-Verdict: feedfacefeedface\n' "$message" |
+             git commit-tree "$run^{tree}" -p "$run")
+           git update-ref refs/harness/runs/job-1 "$new" "$run"; echo "$note" >"$HOME/forged""#,
+    );
+    drop(sandbox.run(&["start"]));
+    let forged = std::fs::read_to_string(sandbox.sign("forged")).unwrap();
+    assert!(forged.contains("\"pass\":true"), "the attack did not take place: {forged}");
+    let target = sandbox.git(&["show", "harness/job-1/result:alpha"]);
+    assert!(!target.contains("BAD"), "{target}");
+    // The forged event stops the run, with the command that undoes it.
+    let start = sandbox.run(&["start"]).exits(128);
+    assert!(
+        start.stderr.contains("which this copy of the repository did not write"),
+        "{}",
+        start.stderr
+    );
+    let tip = sandbox.git(&["rev-parse", "refs/harness/runs/job-1"]);
+    let last = sandbox.git(&["rev-parse", "refs/harness/runs/job-1~1"]);
+    assert!(start.stderr.contains(&format!("git update-ref refs/harness/runs/job-1 {last} {tip}")));
+    sandbox.git(&["update-ref", "refs/harness/runs/job-1", &last, &tip]);
+    drop(sandbox.run(&["start"]));
+    assert_eq!(sandbox.landed("beta"), "done in attempt 1");
+}
+
+#[test]
+fn approval_that_an_agent_writes_to_a_chain_stops_the_run() {
+    let job = TestJob::new(&["alpha"])
+        .set("sandbox", "mode = \"off\"")
+        .set("queue", "review = \"required\"");
+    let sandbox = Sandbox::new(job);
+    drop(sandbox.run(&["start"]));
+    let chain = "refs/harness/tasks/job-1/alpha";
+    let tip = sandbox.git(&["rev-parse", chain]);
+    let message = sandbox.git(&["log", "-1", "--format=%B", chain]);
+    let tree = sandbox.git(&["rev-parse", &format!("{chain}^{{tree}}")]);
+    let forged = sandbox.git(&["commit-tree", &tree, "-p", &tip, "-m", &message]);
+    sandbox.git(&["update-ref", chain, &forged]);
+    let start = sandbox.run(&["start"]).exits(128);
+    assert!(start.stderr.contains(&format!("`{chain}` is at")), "{}", start.stderr);
+    // A chain that has no commit of this copy at all.
+    let other = sandbox.git(&["commit-tree", &tree, "-m", &message]);
+    sandbox.git(&["update-ref", chain, &other]);
+    sandbox.run(&["start"]).exits(128);
+    sandbox.git(&["update-ref", chain, &tip]);
+    assert_ne!(sandbox.run(&["start"]).code, 128);
+}
+
+#[test]
+fn trailers_on_the_target_do_not_mark_a_task_as_landed() {
+    let job = TestJob::new(&["alpha", "beta"])
+        .set("sandbox", "mode = \"off\"")
+        .set("limits", "jobs = 1")
+        .set("retry", "feedback = 0\ninfra = 0");
+    let sandbox = Sandbox::new(job);
+    sandbox.run(&["start", "--only", "alpha"]).exits(0);
+    let target = "refs/heads/harness/job-1/result";
+    let old = sandbox.git(&["rev-parse", target]);
+    // An agent moves the target to a commit that names `beta`.
+    let blob = sandbox.root().join("home/blob");
+    std::fs::write(&blob, "BAD\n").unwrap();
+    let id = sandbox.git(&["hash-object", "-w", blob.to_str().unwrap()]);
+    let rest = sandbox.git(&["ls-tree", &old]);
+    let entries: Vec<String> = rest
+        .lines()
+        .map(|line| match line.ends_with("\tbeta") {
+            true => format!("100644 blob {id}\tbeta"),
+            false => line.to_owned(),
+        })
+        .collect();
+    let index = sandbox.root().join("home/entries");
+    std::fs::write(&index, entries.join("\n") + "\n").unwrap();
+    let script = format!(
+        "cd '{}' && git commit-tree \"$(git mktree <'{}')\" -p {old} -m 'job: beta' \
+         -m 'Harness-Run: job-1\nHarness-Task: beta\nHarness-Attempt: 1'",
+        sandbox.repo.display(),
+        index.display()
+    );
+    let output = std::process::Command::new("sh")
+        .args(["-c", &script])
+        .env("GIT_AUTHOR_NAME", "A")
+        .env("GIT_AUTHOR_EMAIL", "a@b")
+        .env("GIT_COMMITTER_NAME", "A")
+        .env("GIT_COMMITTER_EMAIL", "a@b")
+        .output()
+        .unwrap();
+    let forged = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+    sandbox.git(&["update-ref", target, &forged, &old]);
+    drop(sandbox.run(&["start"]));
+    assert_ne!(sandbox.task("beta")["state"], "done");
+    // Once the target is set back, the task is done by an agent.
+    sandbox.git(&["update-ref", target, &old, &forged]);
+    sandbox.run(&["start"]).exits(0);
+    assert_eq!(sandbox.landed("beta"), "done in attempt 1");
+}
