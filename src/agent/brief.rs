@@ -11,7 +11,7 @@ use crate::domain::id::{Oid, RunId};
 use crate::domain::plan::Task;
 use crate::domain::shell::shell_quote;
 use crate::domain::verdict::{Finding, RepeatedFinding, group_findings};
-use crate::job::{Job, OutputCheck, ScopePattern, placeholders};
+use crate::job::{Job, OutputCheck, ScopePattern, ScopeSection, placeholders};
 
 /// The sources of a brief.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ pub(crate) fn brief(input: &BriefInput) -> Brief {
                 .flat_map(|pattern| globs_of(pattern, &input.task.files))
                 .collect(),
             always: job.scope.always.patterns().to_vec(),
-            read_only: job.scope.read_only.patterns().to_vec(),
+            read_only: closed_patterns(&job.scope),
         },
         findings: group_findings(input.findings).iter().map(finding).collect(),
         work: None,
@@ -141,6 +141,13 @@ fn output_statement(wanted: &OutputCheck, pinned: &BTreeMap<String, String>) -> 
 }
 
 /// Returns the globs of a scope pattern for these files.
+/// Returns the patterns of paths that no task may change: those that are read-only, and those of
+/// rule files, unless the scope names the file itself.
+fn closed_patterns(scope: &ScopeSection) -> Vec<String> {
+    let protected = scope.protect.patterns().iter().filter(|pattern| !scope.names(pattern));
+    scope.read_only.patterns().iter().chain(protected).cloned().collect()
+}
+
 fn globs_of(pattern: &ScopePattern, files: &[String]) -> Vec<String> {
     match pattern {
         ScopePattern::Glob(globs) => globs.patterns().to_vec(),

@@ -43,8 +43,9 @@ fn file_that_a_task_deletes_is_not_brought_back_for_its_check() {
         .set("scope", "write = [\"**\"]");
     let sandbox = with_script(job, "main.sh", "echo fine\n");
     sandbox.script("alpha.1", "edit alpha done; rm main.sh");
-    sandbox.script("alpha.2", "expect_feedback syntax; edit alpha done");
+    sandbox.script("alpha.2", "expect_feedback syntax; edit main.sh 'echo fine'; edit alpha done");
     sandbox.run(&["start"]).exits(0);
+    assert_eq!(sandbox.task("alpha")["attempts"], 2);
     assert_eq!(sandbox.landed("main.sh"), "echo fine");
 }
 
@@ -119,4 +120,27 @@ fn provided_script_is_never_written_through_a_link_of_a_task() {
     sandbox.run(&["start"]).exits(0);
     assert_eq!(std::fs::read_to_string(precious.join("check.sh")).unwrap(), "mine");
     assert_eq!(sandbox.landed("alpha"), "fine");
+}
+
+#[test]
+fn prompt_names_protected_files_among_those_that_must_stay() {
+    let scope = "write = [\"**\", \"ci/list\"]\nprotect = [\"ci/*.sh\", \"ci/list\"]";
+    let sandbox = Sandbox::new(TestJob::new(&["alpha"]).set("scope", scope));
+    let prompt =
+        "expect_brief '- `ci/*.sh`'; [ \"$(grep -c 'ci/list' \"$HARNESS_PROMPT_FILE\")\" = 1 ]";
+    sandbox.script("alpha.1", &format!("{prompt}; edit alpha fine"));
+    sandbox.run(&["start"]).exits(0);
+    assert_eq!(sandbox.task("alpha")["attempts"], 1);
+}
+
+#[test]
+fn validate_hints_at_an_unprotected_script_and_strict_refuses_it() {
+    let job = TestJob::bare(&["alpha"]).check("tests", &["sh", "ci/check.sh"], "");
+    let sandbox = with_script(job, "ci/check.sh", "exit 0\n");
+    let line = "add `protect = [\"ci/check.sh\"]` to [scope]";
+    sandbox.run(&["validate"]).exits(0).says(line);
+    sandbox.run(&["validate", "--strict"]).exits(1).says(line);
+    let text = std::fs::read_to_string(sandbox.repo.join("harness.toml")).unwrap();
+    sandbox.write("harness.toml", &format!("{text}[scope]\nprotect = [\"ci/check.sh\"]\n"));
+    sandbox.run(&["validate", "--strict"]).exits(0);
 }
