@@ -66,7 +66,7 @@ fn forged_verdict_note_that_a_forged_event_vouches_for_lands_nothing() {
     let target = sandbox.git(&["show", "harness/job-1/result:alpha"]);
     assert!(!target.contains("BAD"), "{target}");
     // The forged event stops the run, with the command that undoes it.
-    let start = sandbox.run(&["start"]).exits(128);
+    let start = sandbox.run(&["retry", "alpha"]).exits(128);
     assert!(
         start.stderr.contains("which this copy of the repository did not write"),
         "{}",
