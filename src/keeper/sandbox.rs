@@ -169,7 +169,8 @@ impl AssignmentSandbox {
         let command = Command::new(argv, &worktree.path, &assignment.marker, stdout, stderr)
             .env(packer)
             .timeout(PACK_TIMEOUT)
-            .containment(Containment::OwnProcess)
+            // The supervisor, which rescues the work of a dead keeper, has other children.
+            .containment(Containment::Marker)
             .sandbox(Some(sandbox.confinement()));
         // Work is saved also where the attempt was asked to stop.
         let ended = process::run(&command, &StopFlag::new()?)?;

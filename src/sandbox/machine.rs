@@ -83,6 +83,9 @@ pub(crate) fn specify(facts: &MachineFacts<'_>) -> Result<SandboxSpec, String> {
     let mut hidden: BTreeSet<PathBuf> =
         HIDDEN.iter().filter_map(|p| folder(Path::new(p))).collect();
     hidden.extend(home.iter().cloned().chain(temporary));
+    // The key of the seals lies there, and not always in a home.
+    let state = variable("XDG_STATE_HOME").map(|state| Path::new(state).join("git-harness"));
+    hidden.extend(state.and_then(|state| future_folder(&state)));
     hidden.extend(future_folder(facts.worktrees));
     hidden.extend(linked_worktrees(facts.common_dir));
     let work_tree = facts.work_tree.and_then(folder);

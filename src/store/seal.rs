@@ -5,7 +5,7 @@
 //! write notes, chains and files of keepers, but without the key it cannot seal them. A clone has
 //! no key of its origin: nothing in a clone counts as proof.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -61,13 +61,14 @@ impl ForeignCommit {
 }
 
 impl Store {
-    /// Returns the key of this copy of the repository. The first call generates and stores the key.
-    /// If the key cannot be stored, it is that of this process only.
+    /// Returns the key of this copy of the repository. The first call generates and stores the key,
+    /// in the repository if there is no other place. Where nothing can be written, it is that of
+    /// this process only. Fails if a stored key cannot be read.
     pub(crate) fn seal_key(&self) -> Result<&SealKey> {
         if let Some(key) = self.seal_key.get() {
             return Ok(key);
         }
-        let key = load_or_create(self.repo()).or_else(|_unwritable| random_key())?;
+        let key = load_or_create(&key_files(self.repo()))?;
         Ok(self.seal_key.get_or_init(|| key))
     }
 
@@ -126,7 +127,8 @@ impl Store {
             // The chain comes from another copy of the repository.
             return Ok(());
         }
-        let key = key_file(self.repo()).unwrap_or_default();
+        let key = key_files(self.repo()).into_iter().find(|file| file.is_file());
+        let key = key.unwrap_or_default();
         Err(ForeignCommit { name: name.to_owned(), tip, last, key }.into())
     }
 
@@ -172,11 +174,16 @@ fn parts<'a>(tree: &'a Oid, parents: &'a [Oid], message: &'a str) -> Vec<&'a [u8
     [message.as_bytes(), tree.as_str().as_bytes()].into_iter().chain(parents).collect()
 }
 
-/// Returns the path of the key's file. `None` without a HOME.
-fn key_file(repo: &Repo) -> Option<PathBuf> {
-    let real = std::fs::canonicalize(repo.common_dir()).ok()?;
-    let name = repo::sha1_hex([real.as_os_str().as_bytes()]).ok()?;
-    Some(ambient::state_folder()?.join("git-harness").join("keys").join(name))
+/// Returns the files in which the key may be stored: outside of the repository, and, for a process
+/// without a folder for its state, in the repository.
+fn key_files(repo: &Repo) -> Vec<PathBuf> {
+    let common = repo.common_dir();
+    let outside = || {
+        let real = std::fs::canonicalize(common).ok()?;
+        let name = repo::sha1_hex([real.as_os_str().as_bytes()]).ok()?;
+        Some(ambient::state_folder()?.join("git-harness").join("keys").join(name))
+    };
+    outside().into_iter().chain([common.join("harness").join("seal-key")]).collect()
 }
 
 fn random_key() -> Result<SealKey> {
@@ -184,31 +191,74 @@ fn random_key() -> Result<SealKey> {
     SealKey::from_hex(&digits).context("two nonces are no key")
 }
 
-fn load_or_create(repo: &Repo) -> Result<SealKey> {
-    let file = key_file(repo).context("there is no HOME")?;
-    let read = |file: &Path| SealKey::from_hex(&std::fs::read_to_string(file).ok()?);
-    if let Some(key) = read(&file) {
-        return Ok(key);
+fn load_or_create(files: &[PathBuf]) -> Result<SealKey> {
+    for file in files {
+        if let Some(key) = read_key(file)? {
+            return Ok(key);
+        }
     }
+    let key = random_key()?;
+    for file in files {
+        // A file that cannot be written is no place for the key.
+        if store_key(file, &key).is_ok() {
+            return read_key(file)?.with_context(|| format!("the key is gone: {}", file.display()));
+        }
+    }
+    Ok(key)
+}
+
+/// Reads a stored key. Returns `None` if there is none, or if its folder is closed to this user.
+fn read_key(file: &Path) -> Result<Option<SealKey>> {
+    let is_missing = |error: &std::io::Error| {
+        use ErrorKind::{NotADirectory, NotFound, PermissionDenied};
+        matches!(error.kind(), NotFound | NotADirectory | PermissionDenied)
+    };
+    let text = match std::fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) if is_missing(&error) => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
+    };
+    let damaged = || {
+        format!(
+            "the key in {} is damaged: delete it, then finished work is checked again",
+            file.display()
+        )
+    };
+    SealKey::from_hex(&text).with_context(damaged).map(Some)
+}
+
+/// Stores a key durably, unless another process has stored one at the same time.
+fn store_key(file: &Path, key: &SealKey) -> Result<()> {
     let folder = file.parent().context("the key has no folder")?;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let new = file.with_extension(ambient::nonce());
-    let key = random_key()?;
     let mut options = std::fs::OpenOptions::new();
-    options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&new)?
-        .write_all(key.to_hex().as_bytes())?;
-    // A link never replaces the key that another process has stored at the same time.
-    let linked = std::fs::hard_link(&new, &file);
+    let mut written = options.write(true).create_new(true).mode(0o600).open(&new)?;
+    written.write_all(key.to_hex().as_bytes())?;
+    written.sync_all()?;
+    // A link never replaces a key.
+    let linked = std::fs::hard_link(&new, file);
     std::fs::remove_file(&new)?;
-    match read(&file) {
-        Some(key) => Ok(key),
-        None => {
-            linked?;
-            anyhow::bail!("the key cannot be read: {}", file.display())
-        }
+    match linked {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error.into()),
+        Err(_) | Ok(()) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_is_stored_once_in_the_first_place_that_can_be_written() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("closed"), "").unwrap();
+        let files = [dir.path().join("closed/keys/a"), dir.path().join("open/key")];
+        let first = load_or_create(&files).unwrap();
+        assert!(files[1].is_file());
+        assert_eq!(load_or_create(&files).unwrap().to_hex(), first.to_hex());
+        std::fs::write(&files[1], "").unwrap();
+        let error = load_or_create(&files).unwrap_err().to_string();
+        assert!(error.contains("is damaged"), "{error}");
     }
 }

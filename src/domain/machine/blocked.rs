@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::domain::id::TaskId;
 use crate::domain::retry::Policy;
-use crate::domain::state::{Phase, RunState};
+use crate::domain::state::{Phase, RunState, TaskState};
 
 /// Returns true if no task is under way and no chosen task can start: each has ended, or waits for
 /// a dependency that will not land. Other tasks do not start.
@@ -14,7 +14,12 @@ pub fn at_rest(state: &RunState, policy: &Policy) -> bool {
 
 /// Returns true if no task is under way without a person and no chosen task can start.
 fn nothing_proceeds(state: &RunState, policy: &Policy) -> bool {
-    [Phase::Running, Phase::Verifying, Phase::Queued].iter().all(|phase| state.count(phase) == 0)
+    // An evaluator reviews only the candidates of chosen tasks.
+    let waits = |(task, s): (&TaskId, &TaskState)| {
+        policy.evaluates && s.evaluation.waiting && !policy.chooses(task)
+    };
+    [Phase::Running, Phase::Queued].iter().all(|phase| state.count(phase) == 0)
+        && state.tasks.in_phase(&Phase::Verifying).all(waits)
         && (canary_holds(state)
             || !state.tasks.startable(policy.keep_going).any(|task| policy.chooses(task)))
 }

@@ -119,11 +119,10 @@ impl<H: QueueHost> QueueWorker<H> {
                 let candidate = replaced.commit;
                 let waits = self.branch_waits(&entry, &candidate)?;
                 let input = QueueInput::Replaced { entry: entry.clone(), candidate };
-                if waits {
-                    // An approval is for one commit.
-                    return Ok(vec![input, QueueInput::Held(entry)]);
-                }
-                input
+                // An approval is for one commit, and so is the need for one.
+                let hold =
+                    if waits { QueueInput::Held(entry) } else { QueueInput::Released(entry) };
+                return Ok(vec![input, hold]);
             }
             QueueEvent::Approved { candidate, .. } => {
                 let entry = EntryId::parse(&candidate.entry)?;

@@ -107,6 +107,12 @@ impl GitHost<'_> {
         let of_runs = entries.iter().map(|entry| (*entry).clone()).collect::<Vec<_>>();
         let rule_files =
             checks::rule_files(&of_runs, self.rules.as_deref()).in_tree(repo, &base)?;
+        // Only the target's own rule files are refused to everybody.
+        let refuses =
+            |rules: &&Arc<TargetRules>| rules.job.queue.rules_change == RulesChangeMode::Refuse;
+        let refused_files = self.rules.as_ref().filter(refuses);
+        let refused_files =
+            refused_files.map(|rules| rules.rule_files().in_tree(repo, &base)).transpose()?;
         let mut before = &base;
         let mut findings = Vec::new();
         for (at, car) in built.cars.iter().enumerate() {
@@ -126,12 +132,10 @@ impl GitHost<'_> {
             {
                 findings.push((car.entry.clone(), CarFinding::Refused(reason)));
                 break;
-            } else if let Some(file) = rule_files.changed(repo, before, &car.tree)?.first() {
-                let refuses = |rules: &Arc<TargetRules>| {
-                    rules.job.queue.rules_change == RulesChangeMode::Refuse
-                };
+            } else if !rule_files.changed(repo, before, &car.tree)?.is_empty() {
                 if entry.is_some_and(|entry| entry.needs_target_checks())
-                    && self.rules.as_ref().is_some_and(refuses)
+                    && let Some(files) = &refused_files
+                    && let Some(file) = files.changed(repo, before, &car.tree)?.first()
                 {
                     let reason = format!(
                         "it changes the rule file `{file}`, and `rules-change` in {} is \"refuse\"",

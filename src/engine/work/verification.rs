@@ -228,7 +228,8 @@ pub(in crate::engine) fn verify_again(
     Ok(report)
 }
 
-/// Returns true if the target's tip passes the run's landing checks. Recorded verdicts count.
+/// Returns true if the target's tip passes the run's landing checks. Recorded verdicts count. Fails
+/// if there is no verdict: a fault of the machine says nothing about the tip.
 pub(in crate::engine) fn tip_passes(ctx: &Context, tip: &Oid) -> Result<bool> {
     let (worktree, _lock) = own_worktree(ctx)?;
     let subject = (tip.clone(), ctx.store.repo().tree_of(tip)?, tip.clone());
@@ -240,11 +241,14 @@ pub(in crate::engine) fn tip_passes(ctx: &Context, tip: &Oid) -> Result<bool> {
     let dir = ctx.store.local().verification(&ctx.run, &format!("v.{worktree}"));
     let folder = AssignmentFolder::create(dir)?;
     let checks = checks_assignment(ctx, &assignment, &worktree, &folder, &steps)?;
+    let unknown = |why: &str| format!("cannot verify the target's tip {}: {why}", tip.short());
     let passes = match folder.wait(&*ctx.keepers, &checks, EarlierResult::Ignore)? {
-        Finished::Answered(outcome) => {
-            verify::verdict(&outcome, &steps, 0).verdict == Verdict::Passed
-        }
-        Finished::Died(_keeper) => false,
+        Finished::Answered(outcome) => match verify::verdict(&outcome, &steps, 0).verdict {
+            Verdict::Passed => true,
+            Verdict::Failed(_) => false,
+            Verdict::Errored(why) => bail!(unknown(&why)),
+        },
+        Finished::Died(keeper) => bail!(unknown(keeper.last_line())),
     };
     std::fs::remove_dir_all(folder.path())?;
     Ok(passes)

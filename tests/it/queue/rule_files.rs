@@ -172,3 +172,16 @@ fn rules_change_can_wait_for_a_review() {
     assert_eq!(queue.landed(), ["b0", "rules"]);
     queue.holds();
 }
+
+#[test]
+fn branch_that_changes_no_rule_file_any_more_needs_no_review() {
+    let queue = with_program(checked_by(&["./check.sh"]).set("queue", "rules-change = \"review\""));
+    queue.branch("moved", "main", &[("check.sh", &format!("{CHECK}echo more\n"))]);
+    queue.sandbox.run(&["queue", "add", "moved"]).exits(0);
+    queue.sandbox.run(&["queue", "run"]).exits(3);
+    queue.branch("other", "main", &[("f1", "finer\n")]);
+    queue.sandbox.git(&["branch", "--force", "moved", "other"]);
+    queue.sandbox.run(&["queue", "run"]).exits(0);
+    assert_eq!(queue.landed(), ["moved"]);
+    queue.holds();
+}
