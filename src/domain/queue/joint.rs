@@ -60,7 +60,7 @@ mod tests {
         for verified in 0.. {
             match search.next_step() {
                 JointStep::Verify(at) => search.record(at, at < partner),
-                ended => return (ended, verified),
+                ended @ (JointStep::Found(_) | JointStep::FailsAlone) => return (ended, verified),
             }
         }
         unreachable!("a search ends")
