@@ -1,6 +1,6 @@
 //! Seals: keyed hashes (HMAC with SHA-256, RFC 2104) by which this installation recognises a text
-//! that it wrote itself. Agents and checks can write to the repository, but they do not have the
-//! key.
+//! that it wrote itself. Agents and checks can write to the repository, but they are not given the
+//! key. In the sandbox, they cannot read its file either.
 
 use std::fmt;
 

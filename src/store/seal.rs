@@ -3,7 +3,8 @@
 //!
 //! The key lies outside of the repository, in `$XDG_STATE_HOME/git-harness/keys/`. An agent can
 //! write notes, chains and files of keepers, but without the key it cannot seal them. A clone has
-//! no key of its origin: nothing in a clone counts as proof.
+//! no key of its origin, so verdicts are asked again there. Chains are compared at the start of a
+//! supervisor, by their tips.
 
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::ffi::OsStrExt as _;

@@ -335,7 +335,7 @@ fn next_attempt_starts_from_the_rejected_candidate_and_the_last_from_the_base() 
 }
 
 #[test]
-fn candidate_that_is_out_of_scope_or_conflicts_is_not_continued() {
+fn candidate_that_is_out_of_scope_is_not_continued() {
     let sandbox = Sandbox::new(two());
     sandbox.script("alpha.1", "edit alpha 'much work'; touch_outside README");
     sandbox.script("alpha.2", "grep -q much alpha && exit 9; edit alpha 'done'");

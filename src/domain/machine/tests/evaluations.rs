@@ -1,7 +1,7 @@
 //! Evaluations of candidates that passed their checks.
 
 use super::*;
-use crate::domain::machine::evaluator_slots;
+use crate::domain::machine::{at_rest, evaluator_slots};
 use crate::domain::termination::Termination;
 use crate::domain::verdict::{Objection, Verdict};
 
@@ -92,6 +92,17 @@ fn candidate_lands_only_after_the_evaluation_passed() {
         [],
         "the evaluation has already passed"
     );
+}
+
+#[test]
+fn evaluation_of_a_task_that_is_not_chosen_does_not_keep_the_run_going() {
+    let mut bench = presented(&["one"], evaluated(3));
+    bench.policy.only = [id("one")].into();
+    assert_eq!(bench.owed_for_candidates(), ["evaluate one"]);
+    assert!(!at_rest(&bench.state, &bench.policy));
+    bench.policy.only = [id("another")].into();
+    assert_eq!(bench.owed_for_candidates(), [""; 0]);
+    assert!(at_rest(&bench.state, &bench.policy));
 }
 
 #[test]
