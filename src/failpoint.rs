@@ -55,4 +55,4 @@ pub(crate) fn trace(_event: &str) {}
 /// Does nothing: release builds have no failpoints.
 #[cfg(not(debug_assertions))]
 #[inline]
-pub fn hit(_name: &str) {}
+pub(crate) fn hit(_name: &str) {}
