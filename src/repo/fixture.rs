@@ -22,7 +22,7 @@ pub(crate) fn git_in(dir: &Path, args: &[&str]) -> String {
         .args(["-c", "gc.auto=0", "-c", "core.quotePath=false"])
         .args(args)
         .current_dir(dir)
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_CONFIG_GLOBAL", "/nonexistent/gitconfig")
         .env("GIT_CONFIG_NOSYSTEM", "1")
         .env_remove("GIT_DIR")
         .env_remove("GIT_WORK_TREE")

@@ -81,7 +81,7 @@ fn command(program: impl AsRef<Path>, dir: &Path) -> Command {
     let mut command = Command::new(program.as_ref());
     let path = std::env::var_os("PATH").unwrap_or_default();
     command.current_dir(dir).env_clear().env("PATH", path).env("HOME", dir);
-    command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
+    command.env("GIT_CONFIG_GLOBAL", "/nonexistent/gitconfig").env("GIT_CONFIG_NOSYSTEM", "1");
     command.stdin(Stdio::null());
     command
 }

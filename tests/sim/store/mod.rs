@@ -92,7 +92,7 @@ impl StoreFixture {
             .args(identity)
             .args(args)
             .current_dir(self.dir.path())
-            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_CONFIG_GLOBAL", "/nonexistent/gitconfig")
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .output()
             .unwrap();
