@@ -76,8 +76,8 @@ fn recreate_target(ctx: &Context) -> Result<()> {
 }
 
 /// Marks as done the tasks that the target already contains. In a copy of the repository, the
-/// chains can be older than the target. Trailers prove nothing alone: a journal that this copy wrote
-/// must have the tip, or the tip must pass the landing checks.
+/// chains can be older than the target. Trailers prove nothing alone: a journal that this copy
+/// wrote must have the tip, or the tip must pass the landing checks.
 fn mark_contained(engine: &mut Engine<'_>, ctx: &Context, tip: &Oid) -> Result<()> {
     // The queue log has the results of the landings that it knows.
     engine.read_answers()?;
