@@ -339,7 +339,7 @@ pub(crate) fn remove_stale_locks(store: &Store) -> Result<Vec<PathBuf>> {
     }
     let turn_file = store.local().stash_lock();
     super::make_parent(&turn_file)?;
-    let Some(_turn) = Lock::try_wait(&turn_file)? else { return Ok(removed) };
+    let Some(_turn) = Lock::try_take_undescribed(&turn_file)? else { return Ok(removed) };
     for path in own_locks(store) {
         fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
         removed.push(path);
