@@ -46,6 +46,9 @@ pub struct VerifyArgs {
     /// The run; default the only active run, else the newest unless several runs are active
     #[arg(long, value_name = "RUN")]
     pub run: Option<String>,
+    /// Set the worktree up again
+    #[arg(long)]
+    pub fresh: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

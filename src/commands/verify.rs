@@ -10,7 +10,7 @@ use super::workspace;
 use crate::cli as args;
 use crate::domain::state::Phase;
 use crate::domain::verdict::Verdict;
-use crate::engine::verify_again;
+use crate::engine::{SetupReuse, verify_again};
 use crate::error;
 use crate::ui::{Ui, human, json, printable};
 use crate::wire::cli;
@@ -27,7 +27,8 @@ pub(super) fn run(here: &Path, args: &args::VerifyArgs, ui: &Ui) -> Result<u8> {
     let candidate = s.candidate.clone().with_context(|| {
         format!("`{run}/{task}` has no candidate to verify: the task is {}", s.phase.as_str())
     })?;
-    let report = verify_again(&workspace.context()?, &task, attempt, &candidate)?;
+    let setup = if args.fresh { SetupReuse::Never } else { SetupReuse::IfMarked };
+    let report = verify_again(&workspace.context()?, &task, attempt, &candidate, setup)?;
     let passed = report.verdict == Verdict::Passed;
     if args.json {
         ui.json(&cli::Verification {

@@ -27,6 +27,7 @@ use crate::domain::machine::{Decision, Observation, at_rest, awaits_review, next
 use crate::domain::retry::Policy;
 use crate::domain::state::{Phase, RunPhase, TaskState};
 use crate::domain::verdict::Finding;
+use crate::keeper;
 use crate::store::RunProof;
 use crate::store::chain::Ledger;
 use crate::store::stash::StashGuard;
@@ -126,6 +127,10 @@ pub(crate) fn prepare<'a>(
 impl Engine<'_> {
     /// Executes the run until there is a reason to stop.
     pub(crate) fn run(&mut self) -> Result<RunExit> {
+        if self.options.fresh {
+            self.ctx.queue.ask_again()?;
+            keeper::forget_setups(&self.ctx.store.local().worktree_indexes(&self.ctx.run), None)?;
+        }
         self.start_queue()?;
         let stopped = self.run_loop();
         // The worker ends before the supervisor reports the end. Its last notes are reported and

@@ -45,6 +45,7 @@ use crate::domain::retry::{Policy, Share};
 use crate::domain::session::Cost;
 use crate::domain::state::RunState;
 use crate::job::{AgentSection, Job};
+pub(crate) use crate::keeper::SetupReuse;
 use crate::process::Environ;
 use crate::repo::Identity;
 use crate::sandbox::SandboxChoice;
@@ -266,6 +267,8 @@ pub(crate) struct RunOptions {
     pub only: BTreeSet<TaskId>,
     /// True to handle signals.
     pub signals: bool,
+    /// True to ignore recorded verdicts and to set all worktrees up again.
+    pub fresh: bool,
     /// True to start tasks although a task they depend on has failed or was skipped.
     pub keep_going: bool,
 }
@@ -276,21 +279,9 @@ pub(crate) fn verify_again(
     task: &TaskId,
     attempt: u32,
     candidate: &crate::domain::verdict::Candidate,
+    setup: SetupReuse,
 ) -> Result<crate::domain::verdict::CheckReport> {
-    work::verification::verify_again(ctx, task, attempt, candidate)
-}
-
-/// Returns the worktrees that [`sweep_worktrees`] removes. `worktrees` is the run's folder, and
-/// `queue` the merge queue of its target.
-pub(crate) fn sweepable_worktrees(
-    store: &Store,
-    state: &RunState,
-    worktrees: &Path,
-    (queue, job): (&queue::QueueContext, &Job),
-) -> Result<Vec<PathBuf>> {
-    let mut paths = recover::sweepable_worktrees(store, state, worktrees)?;
-    paths.extend(queue.sweepable_worktrees(job)?);
-    Ok(paths)
+    work::verification::verify_again(ctx, task, attempt, candidate, setup)
 }
 
 /// Removes the worktrees of a run that no keeper uses. Returns the number of removed worktrees.

@@ -76,7 +76,7 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
     SectionKeys {
         path: "worktree",
         header: "[worktree]",
-        keys: &["root", "setup", "keep", "sparse"],
+        keys: &["root", "setup", "setup-inputs", "keep", "sparse"],
     },
     SectionKeys {
         path: "sandbox",
@@ -92,6 +92,7 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
             "timeout",
             "when",
             "version",
+            "env",
             "cache",
             "ast-equal",
             "output",

@@ -1,14 +1,14 @@
 //! The job file `harness.toml`: parses the text into a validated [`Job`], or returns all errors
 //! with their positions.
 //!
-//! This module does not read the file system. Callers read the file, and [`possible_files`]
+//! This module does not read the file system. Callers read the file, and [`candidate_files`]
 //! returns the other files of the job. The value of a planned feature is refused with a message of
 //! its own (`keys::RESERVED_KEYS`).
 //!
 //! - `keys` lists the keys of all sections.
 //! - `section` finds the keys in the file; `values` reads their values by type; `read` builds the
 //!   sections and has the defaults.
-//! - `schema` defines the result.
+//! - `schema`, `plan` and `sandbox` define the result.
 //! - `globs`, `placeholders`, `duration`, `size` and `names` parse the small languages in strings.
 
 pub(crate) mod argument_template;
@@ -19,6 +19,7 @@ mod globs;
 mod keys;
 mod names;
 pub(crate) mod placeholders;
+mod plan;
 mod read;
 #[cfg(test)]
 mod refusals;
@@ -35,13 +36,13 @@ pub(crate) use duration::parse_duration;
 pub(crate) use errors::{JobError, JobErrors, in_prose, position, suggest};
 pub(crate) use globs::{PathGlobs, ScopePattern};
 pub(crate) use names::slug;
+pub(crate) use plan::{ListedTask, TaskOrder, TaskSource, TokenBudget};
 pub(crate) use sandbox::SandboxMode;
 pub use schema::Job;
 pub use schema::MergeStyle;
 pub(crate) use schema::{
-    AgentSection, AstEqualCheck, BaseCheck, Check, JobKind, ListedTask, OutputCheck, OutputMerge,
-    OutputSection, PresetsSection, QueueSection, RulesChangeMode, ScopeSection, TaskOrder,
-    TaskSource, TokenBudget,
+    AgentSection, AstEqualCheck, BaseCheck, Check, JobKind, OutputCheck, OutputMerge,
+    OutputSection, PresetsSection, QueueSection, RulesChangeMode, ScopeSection,
 };
 pub(crate) use size::format_size;
 
@@ -100,7 +101,7 @@ fn syntax_error(text: &str, error: &Error) -> JobError {
 /// part of a command that looks like a relative path. The caller keeps the paths that exist.
 ///
 /// Paths are relative to the top of the repository, without a leading `./` and without duplicates.
-pub(crate) fn possible_files(job: &Job) -> Vec<String> {
+pub(crate) fn candidate_files(job: &Job) -> Vec<String> {
     let checks = job.checks.iter().flat_map(|c| c.run.iter().chain(c.version.iter().flatten()));
     let setup = job.worktree.setup.iter().flatten();
     let plan = job.plan.command.iter().chain(&job.plan.edges).flatten();

@@ -69,6 +69,7 @@ fn complete_job_file_is_parsed() {
     assert_eq!(job.worktree.root_for("proj"), "../proj.places");
     assert_eq!(job.worktree.setup[1], strings(&["sh", "tools/setup.sh", "{worktree}"]));
     assert!(job.worktree.keep.matches("node_modules/a/b"));
+    assert_eq!(job.worktree.setup_inputs, ["package-lock.json", "tools/setup.sh"]);
     assert_eq!(
         job.checks[0],
         Check {
@@ -79,6 +80,7 @@ fn complete_job_file_is_parsed() {
             timeout: Duration::from_millis(500),
             when: CheckWhen { task: false, landing: true },
             version: Some(strings(&["npx", "tsc", "--version"])),
+            env: strings(&["NODE_OPTIONS"]),
             cache: false,
         }
     );
@@ -148,7 +150,7 @@ fn complete_job_file_is_parsed() {
     assert_eq!(job.queue, queue);
     assert_eq!(job.presets.tables["my-agent"]["extends"].as_str(), Some("claude"));
     assert_eq!(
-        possible_files(&job),
+        candidate_files(&job),
         [
             "tools/prompt.md",
             "tools/evaluate.md",
@@ -192,7 +194,7 @@ fn report_job_is_parsed() {
     assert_eq!(output.merge, OutputMerge::Command(strings(&["./join.py"])));
     assert_eq!(job.checks[0].when, CheckWhen { task: true, landing: false });
     assert!(job.scope.allows(&[], "out/review.json") && !job.scope.allows(&[], "out/other.json"));
-    let named = possible_files(&job);
+    let named = candidate_files(&job);
     for file in ["reviewer", "join.py", "review.example.json", "review.md.j2", "review.schema.json"]
     {
         assert!(named.iter().any(|name| name == file), "{file}: {named:?}");
@@ -203,7 +205,7 @@ fn report_job_is_parsed() {
 fn demo_job_is_valid() {
     let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/demo/harness.toml"));
     let job = parse(text, "harness.toml").unwrap_or_else(|e| panic!("{e}"));
-    assert_eq!(possible_files(&job), [".harness/agent.sh", ".harness/check-esm.sh"]);
+    assert_eq!(candidate_files(&job), [".harness/agent.sh", ".harness/check-esm.sh"]);
 }
 
 #[test]
@@ -252,7 +254,7 @@ fn minimal_job_has_defaults() {
         each: false,
     };
     assert_eq!(job.queue, queue);
-    assert_eq!(possible_files(&job), Vec::<String>::new());
+    assert_eq!(candidate_files(&job), Vec::<String>::new());
 }
 
 #[test]

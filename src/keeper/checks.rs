@@ -8,6 +8,7 @@ use anyhow::Result;
 use super::AssignedWork;
 use super::built_in;
 use super::seal;
+use super::setup;
 use super::worktree::{PreparedWorktree, prepare, redactor};
 use crate::domain::termination::Termination;
 use crate::domain::verdict::HINT;
@@ -121,11 +122,22 @@ fn check(
     let name = &step.name;
     let mut version = String::new();
     if let Some(argv) = &step.version {
-        let (ended, output) =
-            run(dir, assigned, &format!("version-{number}"), argv, VERSION_TIMEOUT, surroundings)?;
+        let (ended, output) = run(
+            dir,
+            (assigned, step),
+            &format!("version-{number}"),
+            argv,
+            VERSION_TIMEOUT,
+            surroundings,
+        )?;
         if ended.termination != Termination::Exited(0) {
             let how = ended.termination;
             return Ok(Err(format!("the version command of the check `{name}`: {how}: {output}")));
+        }
+        if !setup::note_version(&assigned.assignment.worktree, argv, &output)? {
+            return Ok(Err(format!(
+                "the version of the check `{name}` has changed since the worktree was set up, so the set-up runs again"
+            )));
         }
         version = output;
     }
@@ -135,7 +147,7 @@ fn check(
     }
     let timeout = Duration::from_millis(step.timeout_ms);
     let (ended, output) =
-        run(dir, assigned, &format!("check-{number}"), &step.argv, timeout, surroundings)?;
+        run(dir, (assigned, step), &format!("check-{number}"), &step.argv, timeout, surroundings)?;
     let ms = millis(ended.wall);
     let (passed, how) = match ended.termination {
         Termination::Exited(0) => (true, String::new()),
@@ -219,13 +231,35 @@ pub(super) fn known_outcome(step: &CheckStep, key: &str) -> Option<CheckOutcome>
 /// rule files that were put back, system, and output of the `version` command.
 pub(crate) fn verdict_key(step: &CheckStep, version: &str) -> String {
     let system = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
-    let parts = serde_json::json!([step.key_argv, step.salt, system, version]);
+    let mut parts = serde_json::json!([step.key_argv, step.salt, system, version]);
+    if let Some(parts) = parts.as_array_mut() {
+        let further =
+            [("setup", serde_json::json!(step.setup)), ("env", serde_json::json!(step.env))];
+        let given = [!step.setup.is_empty(), !step.env.is_empty()];
+        parts.extend(
+            further
+                .into_iter()
+                .zip(given)
+                .filter(|(_, given)| *given)
+                .map(|((name, value), _)| serde_json::json!({ name: value })),
+        );
+    }
+    repo::sha1_hex([parts.to_string().as_bytes()]).unwrap_or_default()
+}
+
+/// Returns the part of a verdict's key that describes the set-up: its commands, and the patterns of
+/// its inputs. The inputs themselves are part of the tree. Empty without a set-up.
+pub(crate) fn setup_key(setup: &[Vec<String>], inputs: &[String]) -> String {
+    if setup.is_empty() {
+        return String::new();
+    }
+    let parts = serde_json::json!([setup, inputs]);
     repo::sha1_hex([parts.to_string().as_bytes()]).unwrap_or_default()
 }
 
 fn run(
     dir: &Path,
-    assigned: &AssignedWork,
+    (assigned, step): (&AssignedWork, &CheckStep),
     file: &str,
     argv: &[String],
     timeout: Duration,
@@ -239,7 +273,7 @@ fn run(
         stdout,
         stderr,
     )
-    .env(assigned.env.clone())
+    .env(assigned.environment(&step.env))
     .redactor(redactor(assigned)?)
     .cap(CAP)
     .timeout(timeout)

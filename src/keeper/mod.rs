@@ -18,6 +18,7 @@ mod evaluation;
 mod sandbox;
 pub(crate) mod seal;
 mod session;
+mod setup;
 mod worktree;
 
 use std::path::{Path, PathBuf};
@@ -28,14 +29,17 @@ use anyhow::{Context, Result};
 use crate::ambient;
 use crate::domain::verdict::error_rank;
 use crate::failpoint;
-use crate::process::{self, Environ, Holder, KeeperInbox, ReceivedAssignment, StopFlag};
+use crate::process::{
+    self, Environ, Holder, KeeperInbox, ReceivedAssignment, StopFlag, TempFolder,
+};
 use crate::repo::{self, Repo, SealKey};
 use crate::wire::keeper::{Assignment, Work};
 
 pub(crate) use crate::wire::keeper::files;
 pub(crate) use attempt::rescue;
-pub(crate) use checks::verdict_key;
+pub(crate) use checks::{setup_key, verdict_key};
 pub(crate) use session::OUTPUT_HEAD;
+pub(crate) use setup::{SetupReuse, forget_setups};
 
 /// The time for which a saved worktree counts as unchanged: no process enters a worktree between
 /// two assignments that follow each other at once.
@@ -110,6 +114,7 @@ fn carry_out(
         Work::Evaluation(work) => evaluation::keep(&repo, dir, assigned, work, stop)?,
     };
     sandbox::discard(dir, &assigned.assignment)?;
+    TempFolder::new(dir.join(files::TMP)).remove_outside().ok();
     // A connected supervisor syncs before it reports the outcome to anybody. Without a supervisor,
     // the keeper syncs.
     if !inbox.is_some_and(KeeperInbox::is_connected) {
@@ -126,6 +131,25 @@ struct AssignedWork {
     env: Environ,
     /// The key that seals the outcome.
     key: SealKey,
+}
+
+impl AssignedWork {
+    /// Returns the environment of one check, or of the setup. A variable that a check asks for is
+    /// passed to that check alone.
+    fn environment(&self, names: &[String]) -> Environ {
+        /// The variables that every command has.
+        const ALWAYS: [&str; 3] = ["PATH", "HOME", "LANG"];
+        let mut env = self.env.clone();
+        if let Work::Checks(work) = &self.assignment.work {
+            let asked = work.checks.iter().flat_map(|step| &step.env);
+            for name in asked.filter(|name| !names.contains(name)) {
+                if !ALWAYS.contains(&name.as_str()) {
+                    env.remove_all(name);
+                }
+            }
+        }
+        env
+    }
 }
 
 /// The open repository, which the keeper's assignments share.

@@ -1,31 +1,22 @@
 //! Preparation of a worktree: creates a missing worktree, resets it to a commit, runs the setup
-//! commands once, and adds the files that the job provides.
+//! commands if their inputs have changed, and adds the files that the job provides.
 
 use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use super::AssignedWork;
-use super::files;
 use super::sandbox::AssignmentSandbox;
 use super::session;
+use super::setup;
 use crate::domain::id::Oid;
-use crate::domain::termination::Termination;
 use crate::failpoint;
-use crate::process::{self, Command, Confinement, Containment, Redactor, StopFlag};
-use crate::repo::{self, Head, Repo, Worktree};
-use crate::wire::VERSION;
+use crate::process::{Confinement, Redactor, StopFlag};
+use crate::repo::{self, Head, Repo, UntrackedFiles, Worktree};
 use crate::wire::keeper::{Work, WorktreeSpec};
-
-/// The time limit of one setup command.
-const SETUP_TIMEOUT: Duration = Duration::from_secs(60 * 60);
-
-/// The number of bytes that are kept of a setup command's output.
-const SETUP_CAP: u64 = 64 * 1024;
 
 /// The words of an evaluator's answer that are long enough to be redacted.
 const ANSWER_WORDS: [&str; 1] = ["findings"];
@@ -33,10 +24,14 @@ const ANSWER_WORDS: [&str; 1] = ["findings"];
 /// Returns the redactor for all kept output. It removes the values of secret variables that are
 /// passed on, and texts that look like keys.
 pub(super) fn redactor(assigned: &AssignedWork) -> Result<Redactor> {
-    let names: &[String] = match &assigned.assignment.work {
-        Work::Attempt(work) => &work.session.secrets,
-        Work::Evaluation(work) => &work.session.secrets,
-        Work::Checks(_) => &[],
+    let names: Vec<&String> = match &assigned.assignment.work {
+        Work::Attempt(work) => work.session.secrets.iter().collect(),
+        Work::Evaluation(work) => work.session.secrets.iter().collect(),
+        Work::Checks(work) => work.checks.iter().flat_map(|step| &step.env).collect(),
+    };
+    // Checks need variables such as JAVA_HOME, and findings without paths help nobody.
+    let is_path = |value: &OsStr| {
+        matches!(assigned.assignment.work, Work::Checks(_)) && Path::new(value).is_absolute()
     };
     let preset = match &assigned.assignment.work {
         Work::Attempt(work) => session::preset(&work.session)?,
@@ -53,7 +48,7 @@ pub(super) fn redactor(assigned: &AssignedWork) -> Result<Redactor> {
     let values: Vec<_> = names
         .iter()
         .filter_map(|name| assigned.env.value(name))
-        .filter(|value| !is_protocol_word(value))
+        .filter(|value| !is_protocol_word(value) && !is_path(value))
         .map(OsStr::as_bytes)
         .collect();
     Redactor::new(&values)
@@ -88,11 +83,19 @@ pub(super) fn prepare(
     failpoint::hit("keeper.worktree-reset");
     let mut sandbox = AssignmentSandbox::prepare(repo, dir, &assigned.assignment, &worktree)?;
     let confinement = sandbox.as_ref().map(AssignmentSandbox::setup_confinement);
-    if set_up(dir, assigned, confinement.as_ref(), stop)? {
-        worktree.reset_to(repo, &commit, &head, &spec.keep)?;
+    let untracked = match assigned.assignment.work {
+        // A new file that git does not ignore would be part of the candidate.
+        Work::Attempt(_) => UntrackedFiles::RemoveUnignored,
+        Work::Checks(_) | Work::Evaluation(_) => UntrackedFiles::Spare,
+    };
+    let restore = || {
+        let stats = worktree.reset_sparing(repo, &commit, &head, &spec.keep, untracked)?;
         // The setup may have changed the private `.git`.
         sandbox = AssignmentSandbox::prepare(repo, dir, &assigned.assignment, &worktree)?;
-    }
+        Ok(stats.spared > 0)
+    };
+    let surroundings = (confinement.as_ref(), stop);
+    setup::set_up(repo, dir, (assigned, &worktree), surroundings, restore)?;
     for (path, source) in &spec.provided {
         // A file of the commit is judged, whatever the job has at its path.
         if !repo.has_entry(&commit, path)? {
@@ -140,7 +143,7 @@ fn open_or_create(repo: &Repo, spec: &WorktreeSpec, commit: &Oid) -> Result<Work
             format!("cannot replace the damaged worktree {}", spec.path.display())
         })?;
     }
-    forget_setup(spec);
+    setup::forget(spec);
     repo::create_worktree(repo, &spec.path, commit, &spec.index)
         .with_context(|| format!("cannot create the worktree {}", spec.path.display()))
 }
@@ -152,57 +155,6 @@ fn clear_damaged(repo: &Repo, spec: &WorktreeSpec) -> Result<()> {
         return repo::set_damaged_aside(&spec.path, &spec.index);
     }
     Ok(())
-}
-
-/// Returns the path of the setup mark: the file that holds the setup commands that have run.
-fn setup_mark(spec: &WorktreeSpec) -> std::path::PathBuf {
-    spec.index.with_extension("setup")
-}
-
-fn forget_setup(spec: &WorktreeSpec) {
-    // A missing file is fine. Any other error recurs when the mark is written.
-    std::fs::remove_file(setup_mark(spec)).ok();
-}
-
-/// Runs the setup commands if they have not run in this worktree. Returns true if they ran.
-fn set_up(
-    dir: &Path,
-    assigned: &AssignedWork,
-    sandbox: Option<&Confinement>,
-    stop: &StopFlag,
-) -> Result<bool> {
-    let spec = &assigned.assignment.worktree;
-    if spec.setup.is_empty() {
-        return Ok(false);
-    }
-    // A mark of another version differs, so the commands run again.
-    let text = serde_json::json!({ "v": VERSION, "setup": spec.setup }).to_string();
-    let mark = setup_mark(spec);
-    if std::fs::read_to_string(&mark).is_ok_and(|old| old == text) {
-        return Ok(false);
-    }
-    let redactor = redactor(assigned)?;
-    for (number, argv) in spec.setup.iter().enumerate() {
-        let stdout = dir.join(format!("setup-{number}.out"));
-        let stderr = dir.join(format!("setup-{number}.err"));
-        let (cwd, marker) = (&spec.path, &assigned.assignment.marker);
-        let command = Command::new(argv, cwd, marker, stdout.clone(), stderr)
-            .env(assigned.env.clone())
-            .redactor(redactor.clone())
-            .cap(SETUP_CAP)
-            .timeout(SETUP_TIMEOUT)
-            .sandbox(sandbox.cloned())
-            .containment(Containment::OwnProcess);
-        let ended = process::run(&command, stop)?;
-        if ended.termination != Termination::Exited(0) {
-            let output = super::excerpt(&stdout, &command.stderr, 600);
-            let (command, how) = (argv.join(" "), ended.termination);
-            bail!("the setup command `{command}` did not succeed ({how}): {output}");
-        }
-    }
-    process::write_atomic(&mark, text.as_bytes())?;
-    std::fs::create_dir_all(dir.join(files::TMP))?;
-    Ok(true)
 }
 
 #[cfg(test)]

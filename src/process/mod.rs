@@ -46,6 +46,7 @@ mod refs;
 mod stop;
 #[cfg(test)]
 mod stop_tests;
+mod temp_folder;
 mod terminal;
 mod tree;
 mod watchdog;
@@ -73,6 +74,7 @@ pub(crate) use redact::Redactor;
 pub(crate) use refs::RefUpdates;
 pub use refs::{Expected, RefMove};
 pub(crate) use stop::{SignalTarget, StopFlag, StopSignal, StopStep};
+pub(crate) use temp_folder::TempFolder;
 pub(crate) use terminal::{interact, page};
 pub(crate) use tree::kill_marked;
 pub(crate) use watchdog::{Activity, Listener, OutputStream};

@@ -25,6 +25,7 @@ mod heads;
 mod link;
 mod location;
 mod merge;
+mod named_files;
 mod objects;
 mod private_git;
 mod reset;
@@ -70,12 +71,14 @@ pub(crate) use handle::RepoHandle;
 pub(crate) use heads::{Checkout, checkouts};
 pub(crate) use location::NamedRepository;
 pub(crate) use merge::{ChangedPaths, apply_change, merge_bases, simple_change};
+pub(crate) use named_files::files_named;
 pub(crate) use objects::{
     Graft, commit_as, commit_info, edit_tree, edit_tree_entries, hash_files, read_blob,
     restore_paths, sha1_hex,
 };
 pub use objects::{commit, write_blob, write_tree};
 pub(crate) use private_git::{PrivateGit, object_stores};
+pub(crate) use reset::UntrackedFiles;
 pub(crate) use seal::SealKey;
 pub(crate) use snapshot::{modified_files, snapshot};
 pub(crate) use unsafe_entries::{UnsafeEntry, added_unsafe_entries};

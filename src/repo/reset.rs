@@ -31,6 +31,19 @@ pub(crate) struct ResetStats {
     pub removed: usize,
     /// Ignored paths that were kept. A folder counts as one.
     pub kept: usize,
+    /// Untracked paths that stay although no pattern keeps them.
+    pub spared: usize,
+}
+
+/// The untracked files that a reset removes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UntrackedFiles {
+    /// All files, except those that are kept.
+    Remove,
+    /// The files that git does not ignore.
+    RemoveUnignored,
+    /// None.
+    Spare,
 }
 
 impl Worktree {
@@ -47,7 +60,19 @@ impl Worktree {
         head: &Head,
         keep: &[String],
     ) -> Result<ResetStats> {
-        let keep = keep_set(keep)?;
+        self.reset_sparing(repo, commit, head, keep, UntrackedFiles::Remove)
+    }
+
+    /// Resets the worktree like [`reset_to`](Self::reset_to), but removes fewer untracked files.
+    pub(crate) fn reset_sparing(
+        &self,
+        repo: &Repo,
+        commit: &Oid,
+        head: &Head,
+        keep: &[String],
+        mode: UntrackedFiles,
+    ) -> Result<ResetStats> {
+        let keep = path_set(keep)?;
         let mut local = repo.own_local();
         let target = tree::peel_to_tree(&local, object_id(commit)?)?;
         // Without a record, every file counts as untracked. That is slow but correct.
@@ -68,7 +93,7 @@ impl Worktree {
         let mut plan = plan(record.state, &found, differences);
 
         let mut stats = ResetStats { written: plan.write, ..ResetStats::default() };
-        let sweep = UntrackedSweep { root: &self.path, state: &plan.state, keep: &keep };
+        let sweep = UntrackedSweep { root: &self.path, state: &plan.state, keep: &keep, mode };
         sweep.run(&local, found.untracked, &mut stats)?;
         for path in &plan.unlink {
             let path = self.path.join(OsStr::from_bytes(path));
@@ -204,6 +229,7 @@ struct UntrackedSweep<'a> {
     root: &'a Path,
     state: &'a State,
     keep: &'a Option<GlobSet>,
+    mode: UntrackedFiles,
 }
 
 impl UntrackedSweep<'_> {
@@ -216,11 +242,16 @@ impl UntrackedSweep<'_> {
         if untracked.is_empty() {
             return Ok(());
         }
-        let Some(keep) = self.keep else {
-            for (path, _) in untracked {
-                self.remove(path.as_bstr(), stats)?;
+        let nothing = GlobSet::empty();
+        let keep = match (self.keep, self.mode) {
+            (Some(keep), _) => keep,
+            (None, UntrackedFiles::Remove) => {
+                for (path, _) in untracked {
+                    self.remove(path.as_bstr(), stats)?;
+                }
+                return Ok(());
             }
-            return Ok(());
+            (None, UntrackedFiles::RemoveUnignored | UntrackedFiles::Spare) => &nothing,
         };
         // Use the ignore rules of the target, not those that an agent left in the worktree.
         let mut rules = local
@@ -242,15 +273,22 @@ impl UntrackedSweep<'_> {
         stats: &mut ResetStats,
     ) -> Result<bool> {
         let mode = if kind == UntrackedKind::Folder { Mode::DIR } else { Mode::FILE };
-        if keep.is_match(OsStr::from_bytes(path)) && !self.target_needs(path) {
+        let is_named = keep.is_match(OsStr::from_bytes(path));
+        let may_stay = is_named || self.mode == UntrackedFiles::RemoveUnignored;
+        if may_stay && !self.target_needs(path) {
             let ignored =
                 rules.at_entry(path, Some(mode)).with_context(|| super::at(path))?.is_excluded();
             if ignored {
-                stats.kept += 1;
+                *(if is_named { &mut stats.kept } else { &mut stats.spared }) += 1;
                 return Ok(true);
             }
         }
+        let is_spared = self.mode == UntrackedFiles::Spare && !self.target_needs(path);
         if kind != UntrackedKind::Folder {
+            if is_spared {
+                stats.spared += 1;
+                return Ok(true);
+            }
             self.remove(path, stats)?;
             return Ok(false);
         }
@@ -259,6 +297,10 @@ impl UntrackedSweep<'_> {
         for (name, kind) in walk::children(&dir)? {
             let child = tree::join(path, name.as_bstr());
             stayed |= self.keep_or_remove(keep, rules, child.as_bstr(), kind, stats)?;
+        }
+        if !stayed && is_spared {
+            stats.spared += 1;
+            return Ok(true);
         }
         if !stayed {
             self.remove(path, stats)?;
@@ -389,8 +431,9 @@ fn check_out(local: &gix::Repository, root: &Path, state: &mut State) -> Result<
     Ok(())
 }
 
-/// Builds the set of patterns to keep, or `None` without patterns.
-fn keep_set(patterns: &[String]) -> Result<Option<GlobSet>> {
+/// Builds the set of paths that patterns match, or `None` without patterns. A pattern without `/`
+/// matches a name in any folder.
+pub(super) fn path_set(patterns: &[String]) -> Result<Option<GlobSet>> {
     if patterns.is_empty() {
         return Ok(None);
     }
@@ -402,10 +445,10 @@ fn keep_set(patterns: &[String]) -> Result<Option<GlobSet>> {
         let glob = GlobBuilder::new(&full)
             .literal_separator(true)
             .build()
-            .with_context(|| format!("not a path or glob to keep: {pattern}"))?;
+            .with_context(|| format!("not a path or glob: {pattern}"))?;
         set.add(glob);
     }
-    Ok(Some(set.build().context("cannot use the paths to keep")?))
+    Ok(Some(set.build().context("cannot use a list of paths")?))
 }
 
 fn cannot_remove(path: &Path) -> String {

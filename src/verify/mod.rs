@@ -10,11 +10,11 @@ use anyhow::Result;
 use crate::ambient;
 use crate::contract;
 use crate::contract::ast_equal::AstEqualOptions;
-use crate::domain::id::{Oid, RunId, TaskId};
+use crate::domain::id::{Oid, RunId, TaskId, Timestamp};
 use crate::domain::shell::shell_quote;
 use crate::domain::verdict::{CheckReport, CheckResult, Finding, Verdict};
 use crate::job::{AstEqualCheck, Check, Job, OutputCheck, placeholders};
-use crate::keeper::verdict_key;
+use crate::keeper::{setup_key, verdict_key};
 use crate::store::{Store, layout};
 use crate::wire::keeper::{
     self, AllowedDifferences, BuiltIn, CheckStep, ChecksOutcome, KnownVerdict, millis,
@@ -97,6 +97,8 @@ pub fn steps(job: &Job, stage: CheckStage, subject: &CheckSubject, salt: &str) -
             timeout_ms: millis(check.timeout),
             key_argv: key.unwrap_or_else(|| values("{worktree}", &check.run)),
             salt: salt.to_owned(),
+            setup: String::new(),
+            env: check.env.clone(),
             known: Vec::new(),
             built_in,
             put_back: None,
@@ -129,6 +131,26 @@ fn allowed(options: &AstEqualOptions) -> AllowedDifferences {
         ts_comments: options.ts_comments,
         max_any: options.max_any,
     }
+}
+
+/// Makes the set-up of the worktree part of the key of all steps that run there.
+pub(crate) fn add_setup(steps: &mut [CheckStep], setup: &[Vec<String>], inputs: &[String]) {
+    let key = setup_key(setup, inputs);
+    for step in steps.iter_mut().filter(|step| step.built_in.is_none()) {
+        step.setup.clone_from(&key);
+    }
+}
+
+/// Removes recorded verdicts that are older than a time.
+pub(crate) fn forget_older_verdicts(steps: &mut [CheckStep], since: Timestamp) {
+    for step in steps {
+        step.known.retain(|known| known.at >= since.0);
+    }
+}
+
+/// Returns the names of the environment variables that steps ask for.
+pub(crate) fn passed_variables(steps: &[CheckStep]) -> Vec<String> {
+    steps.iter().flat_map(|step| step.env.iter().cloned()).collect()
 }
 
 /// Adds the recorded verdicts on a tree to each step.
@@ -179,6 +201,7 @@ pub(crate) fn add_recorded_verdicts_if(
                 passed: line.pass,
                 id: line.id.clone(),
                 text: line.text.clone(),
+                at: line.at,
             };
             step.known.push(known);
         }

@@ -38,6 +38,7 @@ mod sandbox_attacks;
 mod scenarios;
 mod screens;
 mod sessions;
+mod setup;
 mod stash;
 mod status;
 mod target_checks;

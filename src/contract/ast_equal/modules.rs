@@ -117,6 +117,99 @@ fn unify_extension(specifier: &mut AstValue) {
     *value = AstValue::List(vec![AstValue::Leaf(stem), AstValue::Leaf(family)]);
 }
 
+/// Replaces TypeScript's spelling of CommonJS by the equivalent JavaScript.
+///
+/// `import x = require("y")` is `const x = require("y")` if `x` is used; compilers may omit an
+/// unused import. `export = x` is `module.exports = x` as the last statement; compilers move it
+/// there.
+pub(super) fn unify_common_js(program: &mut AstNode) {
+    let body = program.get("body").list();
+    let used = |name: &str| body.iter().any(|value| uses_name(value, name));
+    let imports: Vec<bool> = body
+        .iter()
+        .map(|value| {
+            let Some(node) = value.node().filter(|n| n.kind == "TSImportEqualsDeclaration") else {
+                return false;
+            };
+            let external = node
+                .get("moduleReference")
+                .node()
+                .is_some_and(|reference| reference.kind == "TSExternalModuleReference");
+            let name = node.get("id").node().and_then(|id| id.get("name").text());
+            external && name.is_some_and(used)
+        })
+        .collect();
+    let Some(AstValue::List(body)) = program.get_mut("body") else { return };
+    let last = body.len();
+    for (at, value) in body.iter_mut().enumerate() {
+        let AstValue::Node(node) = value else { continue };
+        if imports[at] {
+            replace_by_require(node);
+        } else if node.kind == "TSExportAssignment" && at + 1 == last {
+            replace_by_module_exports(node);
+        }
+    }
+}
+
+/// Creates a node at the position of another node.
+fn new_node<'s>(
+    like: &AstNode<'s>,
+    kind: &'static str,
+    fields: Vec<(&'s str, AstValue<'s>)>,
+) -> AstValue<'s> {
+    AstValue::Node(Box::new(AstNode { kind, start: like.start, end: like.end, fields }))
+}
+
+/// Creates an identifier at the position of another node.
+fn identifier<'s>(like: &AstNode<'s>, name: &'static str) -> AstValue<'s> {
+    new_node(like, "Identifier", vec![("name", AstValue::Leaf(name))])
+}
+
+fn replace_by_require(node: &mut AstNode) {
+    let reference = match node.get_mut("moduleReference") {
+        Some(AstValue::Node(reference)) => reference.get_mut("expression").cloned(),
+        Some(_) | None => None,
+    };
+    let specifier = reference.unwrap_or(AstValue::NULL);
+    let id = node.get("id").clone();
+    let call = new_node(
+        node,
+        "CallExpression",
+        vec![
+            ("callee", identifier(node, "\"require\"")),
+            ("arguments", AstValue::List(vec![specifier])),
+            ("optional", AstValue::Leaf("false")),
+        ],
+    );
+    let declarator = new_node(node, "VariableDeclarator", vec![("id", id), ("init", call)]);
+    node.kind = "VariableDeclaration";
+    node.fields = vec![
+        ("kind", AstValue::Leaf("\"const\"")),
+        ("declarations", AstValue::List(vec![declarator])),
+    ];
+}
+
+fn replace_by_module_exports(node: &mut AstNode) {
+    let right = node.get("expression").clone();
+    let left = new_node(
+        node,
+        "MemberExpression",
+        vec![
+            ("object", identifier(node, "\"module\"")),
+            ("property", identifier(node, "\"exports\"")),
+            ("optional", AstValue::Leaf("false")),
+            ("computed", AstValue::Leaf("false")),
+        ],
+    );
+    let assigned = new_node(
+        node,
+        "AssignmentExpression",
+        vec![("operator", AstValue::Leaf("\"=\"")), ("left", left), ("right", right)],
+    );
+    node.kind = "ExpressionStatement";
+    node.fields = vec![("expression", assigned), ("directive", AstValue::NULL)];
+}
+
 /// Returns true if a program without types uses a name outside of imports. A property key or a
 /// member name is not a use.
 fn uses_name(value: &AstValue, wanted: &str) -> bool {

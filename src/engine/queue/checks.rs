@@ -138,6 +138,8 @@ pub(super) struct TrainChecks {
     by_task: BTreeMap<EntryId, Vec<(usize, usize)>>,
     /// The commands that set the worktree up.
     pub setup: Vec<Vec<String>>,
+    /// The patterns of files whose change makes these commands run again.
+    pub setup_inputs: Vec<String>,
     /// The patterns of files that the worktree keeps between verifications.
     pub keep: Vec<String>,
     /// The files that the runs' jobs provide.
@@ -165,6 +167,7 @@ impl TrainChecks {
             rules: rules.cloned(),
             by_task: BTreeMap::new(),
             setup: Vec::new(),
+            setup_inputs: Vec::new(),
             keep: Vec::new(),
             provided: Vec::new(),
             sandbox: SandboxMode::Off,
@@ -190,6 +193,9 @@ impl TrainChecks {
         }
         if let Some(change) = change {
             checks.add_put_back(change, of_runs, &verification.tip, worktree)?;
+        }
+        for group in &mut checks.groups {
+            verify::add_setup(&mut group.steps, &checks.setup, &checks.setup_inputs);
         }
         Ok(checks)
     }
@@ -292,6 +298,11 @@ impl TrainChecks {
                 self.setup.push(command.clone());
             }
         }
+        for pattern in &job.worktree.setup_inputs {
+            if !self.setup_inputs.contains(pattern) {
+                self.setup_inputs.push(pattern.clone());
+            }
+        }
         for pattern in job.worktree.keep.patterns() {
             if !self.keep.contains(pattern) {
                 self.keep.push(pattern.clone());
@@ -329,6 +340,7 @@ impl TrainChecks {
     ) -> Result<()> {
         let (voucher, repeated) = (context.voucher(), verification.is_repeated());
         let tree = &verification.tree;
+        let since = context.fresh_since();
         for group in &mut self.groups {
             let StepGroup { job, steps } = group;
             let (run, job) = (job.run(), job.job());
@@ -351,6 +363,7 @@ impl TrainChecks {
                     Some(_) | None => Ok(false),
                 }
             })?;
+            verify::forget_older_verdicts(steps, since);
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The constant part of the work on a queue: the repository, the target, and the rules of the
 //! target's tip.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -10,11 +10,12 @@ use anyhow::{Context as _, Result, bail};
 
 use super::service::worker_lock;
 use super::worker::live_entries;
-use crate::domain::id::Oid;
+use crate::ambient;
+use crate::domain::id::{Oid, Timestamp};
 use crate::engine::Keepers;
 use crate::error::Advice;
 use crate::job::{self, Job, RulesChangeMode, SandboxMode};
-use crate::keeper::files;
+use crate::keeper::{self, files};
 use crate::landing::Merger;
 use crate::process::{Lock, write_executable};
 use crate::repo::{self, Identity};
@@ -38,6 +39,8 @@ pub(crate) struct QueueContext {
     pub identity: Identity,
     /// The merges.
     pub merger: Merger,
+    /// The time before which recorded verdicts do not count.
+    fresh_since: OnceLock<Timestamp>,
     /// The rules of the tip that was read last.
     rules: Mutex<Option<(Oid, Option<Arc<TargetRules>>)>>,
     /// The sandbox of this machine. Tried once.
@@ -81,8 +84,19 @@ impl QueueContext {
         let identity = store.repo().identity();
         let (keepers, rules) = (Keepers::new(program), Mutex::new(None));
         let merger = Merger::new(&store);
-        let sandbox = OnceLock::new();
-        Self { store, target, keepers, environment, identity, merger, rules, sandbox }
+        let (fresh_since, sandbox) = (OnceLock::new(), OnceLock::new());
+        Self { store, target, keepers, environment, identity, merger, fresh_since, rules, sandbox }
+    }
+
+    /// Ignores the verdicts that are recorded now, and has the check worktrees set up again.
+    pub(crate) fn ask_again(&self) -> Result<()> {
+        self.fresh_since.get_or_init(ambient::now);
+        keeper::forget_setups(&self.folder().join("worktrees"), None)
+    }
+
+    /// Returns the time before which recorded verdicts do not count.
+    pub(crate) fn fresh_since(&self) -> Timestamp {
+        self.fresh_since.get().copied().unwrap_or_default()
     }
 
     /// Returns the sandbox that a job's mode chooses. `worktrees` is the folder that holds the
@@ -250,42 +264,15 @@ impl QueueContext {
         if live_entries(&log).is_empty() { self.sweep(Some(job)) } else { Ok(0) }
     }
 
-    /// Returns the check worktrees that [`sweep_if_unused`](Self::sweep_if_unused) removes.
-    pub(crate) fn sweepable_worktrees(&self, job: &Job) -> Result<Vec<PathBuf>> {
-        let (_, log) = self.store.queue_log(&self.target, None)?;
-        if !live_entries(&log).is_empty()
-            || Lock::is_held(&self.store.local().integrator_lock(&self.key()))?
-        {
-            return Ok(Vec::new());
-        }
-        let mut paths = Vec::new();
-        for worktrees in self.worktree_folders(Some(job))? {
-            for entry in std::fs::read_dir(&worktrees).into_iter().flatten() {
-                let path = entry?.path();
-                let record =
-                    path.file_name().map(|name| self.folder().join("worktrees").join(name));
-                if record.is_some_and(|record| record.is_file()) {
-                    paths.push(path);
-                }
-            }
-        }
-        Ok(paths)
-    }
-
-    /// Returns the folders with check worktrees. `job` is a run's job, which places the worktrees
-    /// of a target without rules.
-    fn worktree_folders(&self, job: Option<&Job>) -> Result<BTreeSet<PathBuf>> {
-        let rules = self.find_rules(&self.tip()?).ok().flatten();
-        let folders = rules.map(|rules| rules.worktrees.clone()).into_iter();
-        Ok(folders.chain(job.map(|job| self.worktrees(job))).collect())
-    }
-
     /// Removes the check worktrees and the folders of their keepers. Returns the number of removed
     /// worktrees. `job` is a run's job, which places the worktrees of a target without rules.
     pub(crate) fn sweep(&self, job: Option<&Job>) -> Result<usize> {
+        let rules = self.find_rules(&self.tip()?).ok().flatten();
+        let folders = rules.map(|rules| rules.worktrees.clone()).into_iter();
+        let folders = folders.chain(job.map(|job| self.worktrees(job)));
         let local = self.folder();
         let mut removed = 0;
-        for worktrees in self.worktree_folders(job)? {
+        for worktrees in folders.collect::<std::collections::BTreeSet<_>>() {
             for entry in std::fs::read_dir(&worktrees).into_iter().flatten() {
                 let path = entry?.path();
                 let Some(name) = path.file_name() else { continue };

@@ -42,8 +42,9 @@ impl KeeperVerification {
         let (context, worktree) = (&self.context, &self.worktree);
         let steps = self.checks.steps();
         let folder = AssignmentFolder::create(folder(context, worktree))?;
+        let pass = verify::passed_variables(&steps);
         let environment =
-            assignment::environment(&context.environment, &context.identity, folder.path(), &[]);
+            assignment::environment(&context.environment, &context.identity, folder.path(), &pass);
         let work = ChecksAssignment {
             common_dir: context.store.repo().common_dir().to_path_buf(),
             name: format!("queue.{}.{worktree}", context.key()),
@@ -54,6 +55,7 @@ impl KeeperVerification {
                 commit: self.verification.commit.to_string(),
                 branch: None,
                 setup: self.checks.setup.clone(),
+                setup_inputs: self.checks.setup_inputs.clone(),
                 keep: self.checks.keep.clone(),
                 provided: self.checks.provided.clone(),
             },

@@ -19,7 +19,7 @@ use anyhow::{Context as _, Result};
 use crate::ambient;
 use crate::failpoint;
 use crate::keeper::seal;
-use crate::process::{self, Environ, Lock};
+use crate::process::{self, Environ, Lock, TempFolder};
 use crate::repo::{Identity, SealKey};
 use crate::wire::VERSION;
 use crate::wire::keeper::{Assignment, KeeperFile as _, SandboxSpec, Work, WorktreeSpec, files};
@@ -170,7 +170,7 @@ impl DeadKeeper {
 impl AssignmentFolder {
     /// Creates the folder if it is missing.
     pub(in crate::engine) fn create(dir: PathBuf) -> Result<Self> {
-        std::fs::create_dir_all(dir.join(files::TMP))
+        std::fs::create_dir_all(&dir)
             .with_context(|| format!("cannot make the folder {}", dir.display()))?;
         let lock = dir.join(files::LOCK);
         Ok(Self { dir, lock })
@@ -207,7 +207,7 @@ impl AssignmentFolder {
         work: &W,
         earlier: EarlierResult,
     ) -> Result<Option<Finished<W::Answer>>> {
-        let Some(lock) = Lock::try_take_undescribed(&self.lock)? else { return Ok(None) };
+        let Some(lock) = Lock::try_wait(&self.lock)? else { return Ok(None) };
         match self.settle(lock, executor, work, earlier, 0)? {
             Settled::Finished(finished) => Ok(Some(finished)),
             Settled::Started => Ok(None),
@@ -242,6 +242,7 @@ impl AssignmentFolder {
 
     /// Removes the files of an earlier keeper, but not the lock file, whose lock may be held.
     pub(in crate::engine) fn clear(&self) -> Result<()> {
+        self.temp_folder().remove()?;
         for entry in std::fs::read_dir(&self.dir)? {
             let entry = entry?;
             if entry.file_name() == files::LOCK {
@@ -254,6 +255,10 @@ impl AssignmentFolder {
             }
         }
         Ok(())
+    }
+
+    fn temp_folder(&self) -> TempFolder {
+        TempFolder::new(self.dir.join(files::TMP))
     }
 
     fn wait_from<W: KeeperWork>(
@@ -294,6 +299,7 @@ impl AssignmentFolder {
             // The keeper died, or carried out another assignment. Its processes must not meet those
             // of the next keeper in the worktree.
             process::kill_marked(&old.marker);
+            self.temp_folder().remove_outside()?;
         }
         let dead = self.dead_keeper(lock, assignment)?;
         let goes_on = match (dead.has_started, work.on_death()) {
@@ -324,7 +330,14 @@ impl AssignmentFolder {
     fn hand_over(&self, lock: &Lock, executor: &dyn Executor, handover: &Handover) -> Result<()> {
         let (written, handed_over) = failpoints(&handover.work);
         self.clear()?;
-        std::fs::create_dir_all(self.dir.join(files::TMP))?;
+        let mut environment = handover.environment.clone();
+        let preferred = ambient::variable("TMPDIR").map(OsString::from);
+        let folder = self.temp_folder();
+        let tmpdir = match handover.sandbox {
+            Some(_) => folder.create_inside()?,
+            None => folder.create(preferred.as_deref())?,
+        };
+        environment.set("TMPDIR", tmpdir);
         // The text of an earlier keeper would make it seem that this one took over.
         lock.describe("")?;
         for (name, text) in &handover.files {
@@ -334,11 +347,18 @@ impl AssignmentFolder {
         }
         seal::write_assignment(&self.dir, &handover.assignment(), &handover.key)?;
         failpoint::hit(written);
-        let environment = handover.environment.clone().with(seal::KEY, handover.key.to_hex());
+        environment.set(seal::KEY, handover.key.to_hex());
         executor.hand_over(&handover.worktree.name, &self.dir, lock, &environment)?;
         failpoint::hit(handed_over);
         Ok(())
     }
+}
+
+/// Removes the folder of an assignment whose keeper has ended. Failures are ignored: the next
+/// keeper clears the folder.
+pub(in crate::engine) fn discard_folder(dir: &Path) {
+    TempFolder::new(dir.join(files::TMP)).remove().ok();
+    std::fs::remove_dir_all(dir).ok();
 }
 
 /// Returns the failpoints of a handover: after the assignment is written, and after it is handed

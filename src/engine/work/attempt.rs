@@ -197,6 +197,7 @@ fn attempt_worktree(ctx: &Context, task: &TaskId, launch: &AttemptLaunch) -> Wor
         // With an output file, no branch is needed: `collect` and `show` return the file.
         branch: ctx.job.output.is_none().then(|| layout::branch(&ctx.run, task)),
         setup: ctx.job.worktree.setup.clone(),
+        setup_inputs: ctx.job.worktree.setup_inputs.clone(),
         keep: ctx.job.worktree.keep.patterns().to_vec(),
         provided: Vec::new(),
     }

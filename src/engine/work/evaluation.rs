@@ -135,6 +135,7 @@ impl KeeperWork for PendingEvaluation<'_> {
                 commit: candidate.commit.to_string(),
                 branch: None,
                 setup: ctx.job.worktree.setup.clone(),
+                setup_inputs: ctx.job.worktree.setup_inputs.clone(),
                 keep: ctx.job.worktree.keep.patterns().to_vec(),
                 provided: Vec::new(),
             },

@@ -11,6 +11,7 @@ use crate::domain::id::{Oid, TaskId};
 use crate::domain::verdict::{Candidate, CheckReport, Finding, Verdict};
 use crate::engine::queue::TargetRules;
 use crate::engine::{Context, target_checks};
+use crate::keeper::{self, SetupReuse};
 use crate::process::Lock;
 use crate::verify::rules::RuleFiles;
 use crate::verify::scope::TaskScope;
@@ -121,6 +122,8 @@ fn planned_steps(
     if let Some(rules) = assignment.rules.as_deref() {
         steps.extend(target_checks::steps(ctx, rules, &assignment.base, &worktree, &steps));
     }
+    let section = &ctx.job.worktree;
+    verify::add_setup(&mut steps, &section.setup, &section.setup_inputs);
     Ok((steps, own_count))
 }
 
@@ -152,6 +155,7 @@ pub(in crate::engine) fn steps(
             target_steps,
         )?;
     }
+    verify::forget_older_verdicts(&mut steps, ctx.queue.fresh_since());
     if assignment.again {
         steps.iter_mut().for_each(|step| step.known.retain(|known| known.passed));
     }
@@ -202,6 +206,7 @@ pub(in crate::engine) fn verify_again(
     task: &TaskId,
     attempt: u32,
     candidate: &Candidate,
+    setup: SetupReuse,
 ) -> Result<CheckReport> {
     let findings = scope_findings(ctx, task, attempt, candidate)?;
     if !findings.is_empty() {
@@ -209,6 +214,10 @@ pub(in crate::engine) fn verify_again(
         return Ok(CheckReport { verdict, results: Vec::new() });
     }
     let (worktree, _lock) = own_worktree(ctx)?;
+    if setup == SetupReuse::Never {
+        let worktrees = ctx.store.local().worktree_indexes(&ctx.run);
+        keeper::forget_setups(&worktrees, Some(&worktree))?;
+    }
     let Candidate { commit, tree, base } = candidate.clone();
     let assignment = VerificationAssignment::new(
         CheckStage::Task,
@@ -286,13 +295,14 @@ fn checks_assignment<'a>(
             commit: assignment.commit.to_string(),
             branch: None,
             setup: ctx.job.worktree.setup.clone(),
+            setup_inputs: ctx.job.worktree.setup_inputs.clone(),
             keep: ctx.job.worktree.keep.patterns().to_vec(),
             provided: ctx.provided.clone(),
         },
         tree: &assignment.tree,
         steps,
         tasks: Vec::new(),
-        environment: ctx.keeper_environment(folder.path(), &[]),
+        environment: ctx.keeper_environment(folder.path(), &verify::passed_variables(steps)),
         sandbox: ctx.sandbox(false)?,
         on_death: match assignment.task {
             Some(_) => OnDeath::ReportOwn,

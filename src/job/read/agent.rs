@@ -5,7 +5,9 @@ use toml::de::DeValue;
 use super::{MINUTE, checked, count, inside_repository};
 use crate::job::errors::ValueError;
 use crate::job::placeholders::CommandKind;
-use crate::job::schema::{AgentSection, EvaluateSection, JobKind, REPO, WorktreeSection};
+use crate::job::schema::{
+    AgentSection, EvaluateSection, JobKind, REPO, SETUP_INPUTS, WorktreeSection,
+};
 use crate::job::section::Section;
 
 const EXAMPLE: &str = "command = [\"./my-agent\", \"{prompt_file}\"]";
@@ -83,8 +85,8 @@ fn arguments(section: &Section<'_>) -> Vec<String> {
     texts.into_iter().map(|text| text.text.to_owned()).collect()
 }
 
-/// Reads the names of the environment variables that are passed to the agent.
-fn environment(section: &Section<'_>) -> Vec<String> {
+/// Reads the names of the environment variables that are passed to the agent or a check.
+pub(super) fn environment(section: &Section<'_>) -> Vec<String> {
     let names = section.texts("env", "[\"MY_API_KEY\"]").unwrap_or_default();
     for name in &names {
         let is_allowed = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -120,6 +122,7 @@ pub(super) fn worktree(section: &Section<'_>) -> WorktreeSection {
     WorktreeSection {
         root: root.into(),
         setup: setup(section),
+        setup_inputs: setup_inputs(section),
         keep: section.globs("keep").unwrap_or_default(),
     }
 }
@@ -145,6 +148,12 @@ fn worktree_root(text: &str) -> Result<&str, ValueError> {
         .hint("use a folder beside it, such as \"../{repo}.harness\", or an absolute path"));
     }
     Ok(text)
+}
+
+/// Reads `[worktree] setup-inputs`.
+fn setup_inputs(section: &Section<'_>) -> Vec<String> {
+    let written = section.globs("setup-inputs").map(|globs| globs.patterns().to_vec());
+    written.unwrap_or_else(|| SETUP_INPUTS.map(str::to_owned).to_vec())
 }
 
 /// Reads `[worktree] setup`, a list of commands.

@@ -153,6 +153,7 @@ fn checks(sections: &[Section<'_>], output: Option<&OutputSection>) -> Vec<Check
             timeout: section.duration("timeout", 5 * MINUTE),
             when: when(section, possible),
             version: section.argv("version", CommandKind::Check),
+            env: agent::environment(section),
             cache: section.flag("cache", true),
         });
     }

@@ -8,7 +8,7 @@ use super::{checked, count, inside_repository};
 use crate::job::errors::ValueError;
 use crate::job::globs::PathGlobs;
 use crate::job::placeholders::CommandKind;
-use crate::job::schema::{ListedTask, PlanSection, TaskOrder, TaskSource, TokenBudget};
+use crate::job::plan::{ListedTask, PlanSection, TaskOrder, TaskSource, TokenBudget};
 use crate::job::section::{Section, SpannedValue};
 
 /// Reads `[plan]`.
