@@ -92,7 +92,7 @@ pub enum Verb {
     /// Cancel a run; landed work stays landed
     Cancel(RunArgs),
     /// Remove the worktrees, branches and refs of landed work
-    Sweep(RunArgs),
+    Sweep(SweepArgs),
     /// Run a whole job with a scripted agent in a new, small repository
     Demo(DemoArgs),
     /// Print a SKILL.md for agents that use this program
@@ -115,6 +115,20 @@ pub struct RunArgs {
     /// The run; default the only active run, else the newest unless several runs are active
     #[arg(value_name = "RUN")]
     pub run: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `sweep`
+#[derive(Debug, Args)]
+pub struct SweepArgs {
+    /// The run; default the only active run, else the newest unless several runs are active
+    #[arg(value_name = "RUN")]
+    pub run: Option<String>,
+    /// Show what would be removed and how much space that frees; change nothing
+    #[arg(long)]
+    pub dry_run: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -22,6 +22,9 @@ use crate::ui::Ui;
 /// The word for a change that is in none of the job's sections.
 const WORDING: &str = "wording only";
 
+/// A change of a file that the job file names, in the list of changed sections.
+const NAMED_FILE: &str = "a file that it names";
+
 /// Pins a changed job in its run, with a new plan if the job or the command line asks for one.
 ///
 /// Returns the updated workspace, and true if the change affects the tasks. A change of comments or
@@ -63,14 +66,15 @@ pub(super) fn adopt(
     let mut sections: Vec<String> =
         job::changed_sections(old, &job.job).into_iter().map(str::to_owned).collect();
     if sections.is_empty() && (preview.is_none() || !same_text) {
-        sections.push(if same_text { "a file that it names" } else { WORDING }.to_owned());
+        sections.push(if same_text { NAMED_FILE } else { WORDING }.to_owned());
     }
     if !sections.is_empty() {
-        let sections = sections.join(", ");
-        ui.status(&format!(
-            "{} has changed ({sections}); the run `{run}` continues with it",
-            job.file
-        ));
+        let what = if sections == [NAMED_FILE] {
+            format!("a file that {} names has changed", job.file)
+        } else {
+            format!("{} has changed ({})", job.file, sections.join(", "))
+        };
+        ui.status(&format!("{what}; the run `{run}` continues with it"));
     }
     if let Some(preview) = &preview {
         ui.status(preview.listing(run).trim_end());
@@ -98,18 +102,21 @@ fn changed_tree(
         job_file::pinned_files(store.repo(), job, &base)?.into_iter().collect();
     // A file that the job still names but that no longer exists keeps its pinned content: the
     // run must not depend on files outside its chain.
-    let named_files: BTreeSet<String> = job::candidate_files(&job.job).into_iter().collect();
+    let named_files: BTreeSet<String> = job::possible_files(&job.job).into_iter().collect();
     for (path, bytes) in store.pinned(&loaded.ledger.run_tip.tree)? {
         if named_files.contains(&path) {
             pinned.entry(path).or_insert(bytes);
         }
     }
     let pinned: Vec<_> = pinned.into_iter().collect();
-    let tree = store.repinned(&loaded.ledger.run_tip.tree, &job.text, &pinned)?;
+    let tree = store.tree_with_job(&loaded.ledger.run_tip.tree, &job.text, &pinned)?;
     match preview {
-        Some(preview) => {
-            store.replanned(&tree, &preview.manifest, &preview.replanned.plan, &preview.printed)
-        }
+        Some(preview) => store.tree_with_plan(
+            &tree,
+            &preview.manifest,
+            &preview.replanned.plan,
+            &preview.printed,
+        ),
         None => Ok(tree),
     }
 }
@@ -133,7 +140,7 @@ fn pin(
     if let Some(preview) = preview {
         let chains: BTreeSet<_> = ledger.tips.keys().cloned().collect();
         let has_chain = |task: &TaskId| chains.contains(task);
-        store.create_tasks(proof.run(), &preview.begun(&has_chain))?;
+        store.create_tasks(proof.run(), &preview.without_chain(&has_chain))?;
         failpoint::hit("replan.tasks");
         batch.decisions.extend(preview.decisions(&ledger.state, &has_chain));
         batch.moves.extend(preview.target.clone());
@@ -141,7 +148,7 @@ fn pin(
     ledger.record(&store, &proof, &mut batch)?;
     failpoint::hit("replan.recorded");
     store.barrier()?;
-    for task in preview.iter().flat_map(|preview| preview.dropped()) {
+    for task in preview.iter().flat_map(|preview| preview.superseded()) {
         engine::recover::stop_one(&store, proof.run(), task);
     }
     // A new plan changes the tasks and their chains, so the run is loaded again. Without a new

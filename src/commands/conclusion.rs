@@ -84,7 +84,7 @@ impl RunConclusion<'_> {
                 }
                 error::INCOMPLETE
             }
-            RunExit::Person(why) => self.needs_person(why, ui),
+            RunExit::Person(why) => self.report_needs_person(why, ui),
             RunExit::Later => error::NEEDS_PERSON,
             RunExit::Interrupted(signal) => {
                 ui.message("interrupted; `git harness start` continues the run");
@@ -94,7 +94,7 @@ impl RunConclusion<'_> {
     }
 
     /// Prints why the run needs a person. `why` is the reason of the supervisor.
-    pub(super) fn needs_person(&self, why: &str, ui: &Ui) -> u8 {
+    pub(super) fn report_needs_person(&self, why: &str, ui: &Ui) -> u8 {
         let outlook = self.outlook();
         ui.message(&match outlook.wait {
             RunWait::Paused { .. } => outlook.line.clone(),

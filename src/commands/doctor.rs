@@ -104,7 +104,7 @@ fn check_store(store: &Store, diagnoses: &mut Vec<Diagnosis>) -> Result<()> {
     }
     suggest_note_settings(store, diagnoses);
     let runs = store.runs()?;
-    let driven = runs.iter().filter_map(|r: &RunId| Some((r, workspace::driver(store, r)?)));
+    let driven = runs.iter().filter_map(|r: &RunId| Some((r, workspace::supervisor_of(store, r)?)));
     for (run, driver) in driven {
         diagnoses.push((Severity::Note, format!("run {run}"), format!("driven by {driver}")));
     }

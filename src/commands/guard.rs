@@ -11,7 +11,7 @@ use crate::error::Advice;
 use crate::process;
 
 /// Refuses a verb that decides if this process belongs to an attempt or a check of the repository.
-pub(super) fn refuse_assignments(verb: &Verb, here: &Path) -> Result<()> {
+pub(super) fn refuse_decisions_by_agents(verb: &Verb, here: &Path) -> Result<()> {
     let Some(name) = deciding(verb) else { return Ok(()) };
     // Without a repository, the command itself fails.
     let Ok(repo) = open_repo(here) else { return Ok(()) };

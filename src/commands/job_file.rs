@@ -127,7 +127,7 @@ pub(super) fn pinned_files(
         }
         pinned.insert(strip_dot_slash(name), bytes);
     }
-    for name in job::candidate_files(&found.job) {
+    for name in job::possible_files(&found.job) {
         let name = strip_dot_slash(&name);
         if pinned.contains_key(&name) || is_ignored(repo, &name) {
             continue;

@@ -83,9 +83,9 @@ fn dispatch(cli: &Cli, ui: &Ui) -> anyhow::Result<u8> {
         Some(dir) => dir.clone(),
         None => ambient::current_dir()?,
     };
-    guard::refuse_assignments(&cli.command, &here)?;
+    guard::refuse_decisions_by_agents(&cli.command, &here)?;
     if let Verb::Start(_) | Verb::Poll(_) | Verb::Queue(_) | Verb::Keeper { .. } = &cli.command {
-        // Their environment holds the keys of agents.
+        // The environment of these processes holds the keys of agents; others must not read it.
         crate::process::hide_from_others()?;
     }
     match &cli.command {

@@ -43,10 +43,10 @@ pub(super) struct ReplanPreview {
     pub manifest: Manifest,
     /// The new base, if it has changed.
     pub moved: Option<Oid>,
-    /// The move of the target to the new base. None unless the target was created for this run and
-    /// has no commits that the new base lacks.
+    /// The fast-forward of the target to the new base. `None` unless the target was created for
+    /// this run and can be fast-forwarded.
     pub target: Option<RefMove>,
-    /// The outputs of programs by name, to be pinned with the run.
+    /// The outputs of the job's plan commands by name, to be pinned with the run.
     pub printed: Vec<(String, Vec<u8>)>,
     /// Notes for people.
     pub notes: Vec<String>,
@@ -114,8 +114,8 @@ pub(super) fn preview(
     Ok(Some(ReplanPreview { replanned, manifest, moved, target, printed: inputs.printed, notes }))
 }
 
-/// Returns the scope of the new plan: from the command line, else the old scope. Without options,
-/// the scope is the whole tree if the run has finished or the job's plan has changed.
+/// Returns the scope of the new plan: that of the options; else the whole tree if the run has
+/// finished or the job's plan has changed; else the old scope.
 fn scope(
     workspace: &Workspace,
     overrides: &PlanOverrides,
@@ -147,8 +147,8 @@ fn prior_status(state: &RunState, task: &Task) -> PriorStatus {
     }
 }
 
-/// Returns true if others have changed one of a task's files: the file is the same neither as in
-/// the commit `before` nor as in the task's landed commit. A deleted file does not count as
+/// Returns true if others have changed one of a task's files: its version in `now` differs from its
+/// version in `before` and from its version in the landed commit. A deleted file does not count as
 /// changed.
 fn is_stale(
     store: &Store,
@@ -175,8 +175,9 @@ fn is_stale(
     Ok(false)
 }
 
-/// Returns the move of the target to the new base, since attempts start from the target. Returns
-/// none if the target already contains the base.
+/// Returns the fast-forward of the target to the new base, which the target must contain because
+/// attempts start from the target. Returns none if the target contains the base already. Fails if
+/// the target cannot be fast-forwarded or was not created by the run.
 fn follow(store: &Store, manifest: &Manifest, base: &Oid) -> Result<Option<RefMove>> {
     let name = &manifest.target;
     let Some(tip) = store.read(name)? else { return Ok(None) };
@@ -239,7 +240,7 @@ impl ReplanPreview {
     }
 
     /// Returns the tasks that need a new chain.
-    pub(super) fn begun(&self, has_chain: &dyn Fn(&TaskId) -> bool) -> Plan {
+    pub(super) fn without_chain(&self, has_chain: &dyn Fn(&TaskId) -> bool) -> Plan {
         let replanned = &self.replanned;
         let without = replanned.updated.iter().filter(|t| !has_chain(t));
         let ids: BTreeSet<&TaskId> = replanned.added.iter().chain(without).collect();
@@ -248,7 +249,7 @@ impl ReplanPreview {
     }
 
     /// Returns the tasks whose running attempts are now useless.
-    pub(super) fn dropped(&self) -> impl Iterator<Item = &TaskId> {
+    pub(super) fn superseded(&self) -> impl Iterator<Item = &TaskId> {
         self.replanned.removed.iter().chain(&self.replanned.updated)
     }
 
@@ -272,7 +273,7 @@ impl ReplanPreview {
         let base = Oid::parse(&self.manifest.base)
             .map_or_else(|_| String::new(), |b| b.short().to_string());
         format!(
-            "{}{}: {} done, {} unchanged, {} added, {} restored, {} updated, {} removed; from {base}\n",
+            "{}{}: {} done, {} unchanged, {} added, {} restored, {} updated, {} removed; planned from {base}\n",
             if rows.is_empty() { String::new() } else { table::columns(&rows) },
             run,
             replanned.done.len(),

@@ -105,7 +105,7 @@ impl Requests {
 
     /// If no supervisor holds the run, prints the command that carries out the requests.
     pub(super) fn hint_start(&self, ui: &Ui) {
-        if workspace::driver(&self.store, &self.run).is_some() {
+        if workspace::supervisor_of(&self.store, &self.run).is_some() {
             return;
         }
         let force = if self.halted { " --force" } else { "" };

@@ -55,7 +55,7 @@ impl ListedRun {
             job: loaded.manifest.job,
             target: loaded.manifest.target,
             created_at: store.run_created(run)?,
-            driver: workspace::driver(store, run),
+            driver: workspace::supervisor_of(store, run),
             state: loaded.ledger.state,
         }))
     }

@@ -33,8 +33,9 @@ use crate::wire::run::Manifest;
 /// `git harness start`
 pub(super) fn run(here: &Path, args: &StartArgs, ui: &Ui) -> Result<u8> {
     if args.in_background {
-        // Standard input is a lock that the parent handed over to show that this process was
-        // started. From here on, this process is independent of the parent.
+        // `detach` gave this process a lock file as its standard input. Anything else is refused,
+        // so that nobody gives the hidden option by hand. From here on this process is independent
+        // of its parent; the lock is released, since the run's own lock follows.
         process::adopt_lock()?;
     }
     let store = workspace::open_store(here)?;
@@ -72,7 +73,9 @@ pub(super) fn run(here: &Path, args: &StartArgs, ui: &Ui) -> Result<u8> {
         let naming = status::naming(&store, &workspace)?;
         ui.message(&format!("run {run}: {}", human::counts(state)));
         let why = state.reason.as_deref().unwrap_or("too many tasks failed");
-        return Ok(RunConclusion { state, facts: &facts, naming: &naming }.needs_person(why, ui));
+        return Ok(
+            RunConclusion { state, facts: &facts, naming: &naming }.report_needs_person(why, ui)
+        );
     }
     for closed in accounts::closed_accounts(state, workspace.job()?) {
         ui.message(&closed.sentence());
@@ -93,7 +96,7 @@ fn with_environment(args: &StartArgs) -> StartArgs {
     }
 }
 
-/// A run to carry out. If an existing run continues, also the current job file, if there is one.
+/// The run, and the current job file. The job file is `None` for a new run, or if there is no file.
 type Chosen = (Workspace, Option<LoadedJob>);
 
 /// Chooses the run to carry out: an existing run, or one made now. Returns none after a dry run.
@@ -226,6 +229,7 @@ fn make(
             base.short()
         );
     }
+    // A name below the run's branches, so that a branch that is in the way is found.
     let probe = format!("{}x", layout::branches(&run));
     refuse_collisions(store, &[target.clone(), layout::run(&run), probe])?;
     let manifest = Manifest {
@@ -333,7 +337,7 @@ fn ended_code(state: &RunState) -> u8 {
 
 /// Starts a supervisor in the background and waits until it holds the run.
 fn detach(store: &Store, run: &RunId, args: &StartArgs, force: bool, ui: &Ui) -> Result<u8> {
-    if let Some(holder) = workspace::driver(store, run) {
+    if let Some(holder) = workspace::supervisor_of(store, run) {
         return Err(Advice::new(
             format!("the run `{run}` is held by another process ({holder}); nothing was changed"),
             "follow it with `git harness status --watch`",
@@ -371,7 +375,7 @@ fn detach(store: &Store, run: &RunId, args: &StartArgs, force: bool, ui: &Ui) ->
     let child = process::start_keeper(&program, &argv, &lock, &env, &log)?;
     drop(lock);
     loop {
-        if workspace::driver(store, run).is_some() {
+        if workspace::supervisor_of(store, run).is_some() {
             break;
         }
         if child.has_ended()? {

@@ -82,7 +82,7 @@ fn status_context(
     workspace: &Workspace,
     measured: Option<Measured>,
 ) -> Result<StatusContext> {
-    let driver = workspace::driver(store, workspace.run());
+    let driver = workspace::supervisor_of(store, workspace.run());
     let facts = facts(store, workspace, driver.is_some())?;
     let naming = naming(store, workspace)?;
     Ok(StatusContext {

@@ -276,7 +276,7 @@ fn running(
     loop {
         // The supervisor is looked up before the state is read: if it exits in between, the state
         // already contains its last events.
-        let driver = workspace::driver(store, run);
+        let driver = workspace::supervisor_of(store, run);
         let state = read_state(store, run, task)?;
         let dir = store.local().attempt(run, task, state.attempt);
         let is_kept = Lock::is_held(&dir.join(files::LOCK)).unwrap_or(false);

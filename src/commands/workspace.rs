@@ -289,7 +289,7 @@ pub(super) fn try_hold(
 }
 
 /// Returns the process that holds the run's lock, as `host/pid`.
-pub(super) fn driver(store: &Store, run: &RunId) -> Option<String> {
+pub(super) fn supervisor_of(store: &Store, run: &RunId) -> Option<String> {
     let path = store.local().run_lock(run);
     if !Lock::is_held(&path).ok()? {
         return None;

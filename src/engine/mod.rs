@@ -284,6 +284,19 @@ pub(crate) fn verify_again(
     work::verification::verify_again(ctx, task, attempt, candidate, setup)
 }
 
+/// Returns the worktrees that [`sweep_worktrees`] removes. `worktrees` is the run's folder, and
+/// `queue` the merge queue of its target.
+pub(crate) fn sweepable_worktrees(
+    store: &Store,
+    state: &RunState,
+    worktrees: &Path,
+    (queue, job): (&queue::QueueContext, &Job),
+) -> Result<Vec<PathBuf>> {
+    let mut paths = recover::sweepable_worktrees(store, state, worktrees)?;
+    paths.extend(queue.sweepable_worktrees(job)?);
+    Ok(paths)
+}
+
 /// Removes the worktrees of a run that no keeper uses. Returns the number of removed worktrees.
 pub(crate) fn sweep_worktrees(ctx: &Context, state: &RunState) -> Result<usize> {
     Ok(recover::sweep_worktrees(ctx, state)? + ctx.queue.sweep_if_unused(&ctx.job)?)

@@ -5,7 +5,7 @@
 //! stale locks, broken refs, interrupted landings, tasks that the target already contains, and
 //! keepers of attempts that no longer matter.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
@@ -16,7 +16,7 @@ use super::work::slots;
 use super::work::verification;
 use super::{Context, RunReport};
 use crate::domain::id::{Oid, RunId, TaskId};
-use crate::domain::state::Phase;
+use crate::domain::state::{Phase, RunState};
 use crate::keeper::files;
 use crate::landing::TargetHistory;
 use crate::process::{self, Lock};
@@ -77,8 +77,8 @@ fn recreate_target(ctx: &Context) -> Result<()> {
 }
 
 /// Marks as done the tasks that the target already contains. In a copy of the repository, the
-/// chains can be older than the target. Trailers prove nothing alone: the journal must have the
-/// tip, or the tip must pass the landing checks.
+/// chains can be older than the target. Trailers prove nothing alone: a journal that this copy
+/// wrote must have the tip, or the tip must pass the landing checks.
 fn mark_contained(engine: &mut Engine<'_>, ctx: &Context, tip: &Oid) -> Result<()> {
     // The queue log has the results of the landings that it knows.
     engine.read_answers()?;
@@ -95,7 +95,7 @@ fn mark_contained(engine: &mut Engine<'_>, ctx: &Context, tip: &Oid) -> Result<(
     if landed.is_empty() {
         return engine.settle();
     }
-    let journaled = ctx.store.journal_target(&ctx.manifest.target)?;
+    let journaled = ctx.store.sealed_journal_target(&ctx.manifest.target)?;
     let is_proven = match journaled {
         Some(commit) if commit == *tip => true,
         Some(_) | None => verification::tip_passes(ctx, tip)?,
@@ -214,13 +214,13 @@ fn drop_stale_attempts(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
 }
 
 /// Returns the folders in a folder.
-fn folders(root: &Path) -> Vec<std::path::PathBuf> {
+fn folders(root: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(root) else { return Vec::new() };
     entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| p.is_dir()).collect()
 }
 
 /// Returns the folders of a run's keepers that run agents: attempts and evaluations.
-fn agent_folders(store: &Store, run: &RunId) -> Vec<std::path::PathBuf> {
+fn agent_folders(store: &Store, run: &RunId) -> Vec<PathBuf> {
     let local = store.local();
     [local.attempts(run), local.evaluations(run)].iter().flat_map(|root| folders(root)).collect()
 }
@@ -283,14 +283,20 @@ fn remove_links(folder: &Path) {
     std::fs::remove_dir(folder).ok();
 }
 
-/// Removes unused worktrees. See [`super::sweep_worktrees`].
-pub(super) fn sweep_worktrees(
-    ctx: &Context,
-    state: &crate::domain::state::RunState,
-) -> Result<usize> {
+/// The worktrees of a run that no keeper uses.
+struct UnusedWorktrees {
+    /// The worktrees, with the files of their records.
+    paths: Vec<(PathBuf, PathBuf)>,
+    /// True if no worktree of the run is in use.
+    is_all: bool,
+}
+
+/// Finds the unused worktrees of a run, which are in the folder `worktrees`.
+fn unused_worktrees(store: &Store, state: &RunState, worktrees: &Path) -> Result<UnusedWorktrees> {
+    let run = &state.id;
     let mut used = Vec::new();
-    let checks = folders(&ctx.store.local().verifications(&ctx.run));
-    for dir in agent_folders(&ctx.store, &ctx.run).into_iter().chain(checks) {
+    let checks = folders(&store.local().verifications(run));
+    for dir in agent_folders(store, run).into_iter().chain(checks) {
         if Lock::is_held(&dir.join(files::LOCK))? {
             used.extend(Assignment::read(&dir)?.map(|spec| spec.worktree.name));
         }
@@ -298,17 +304,36 @@ pub(super) fn sweep_worktrees(
     // If the keeper of a running attempt died, its worktree holds work that is not saved yet.
     let unsaved = state.tasks.values().filter(|t| t.phase == Phase::Running);
     used.extend(unsaved.filter_map(|t| t.worktree.clone()));
-    let mut removed = 0;
-    let indexes = ctx.store.local().worktree_indexes(&ctx.run);
-    crate::repo::check_worktrees_folder(&ctx.worktrees, &indexes)?;
-    for path in folders(&ctx.worktrees) {
+    let indexes = store.local().worktree_indexes(run);
+    crate::repo::check_worktrees_folder(worktrees, &indexes)?;
+    let mut paths = Vec::new();
+    for path in folders(worktrees) {
         let Some(name) = path.file_name().map(|n| n.to_string_lossy().into_owned()) else {
             continue;
         };
         let index = indexes.join(&name);
-        if name == TASK_LINKS || used.contains(&name) || !index.exists() {
-            continue;
+        if name != TASK_LINKS && !used.contains(&name) && index.exists() {
+            paths.push((path, index));
         }
+    }
+    Ok(UnusedWorktrees { paths, is_all: used.is_empty() })
+}
+
+/// Returns the worktrees that [`sweep_worktrees`] removes.
+pub(super) fn sweepable_worktrees(
+    store: &Store,
+    state: &RunState,
+    worktrees: &Path,
+) -> Result<Vec<PathBuf>> {
+    let unused = unused_worktrees(store, state, worktrees)?;
+    Ok(unused.paths.into_iter().map(|(path, _)| path).collect())
+}
+
+/// Removes unused worktrees. See [`super::sweep_worktrees`].
+pub(super) fn sweep_worktrees(ctx: &Context, state: &RunState) -> Result<usize> {
+    let unused = unused_worktrees(&ctx.store, state, &ctx.worktrees)?;
+    let mut removed = 0;
+    for (path, index) in unused.paths {
         crate::repo::remove_worktree(ctx.store.repo(), &path, &index)
             .with_context(|| format!("cannot remove the worktree {}", path.display()))?;
         std::fs::remove_file(index.with_extension("setup")).ok();
@@ -318,7 +343,7 @@ pub(super) fn sweep_worktrees(
             .with_context(|| format!("cannot remove {}", home.display()))?;
         removed += 1;
     }
-    if used.is_empty() {
+    if unused.is_all {
         remove_links(&ctx.worktrees.join(TASK_LINKS));
         // Removes the folder only if it is empty: a person may keep files there.
         std::fs::remove_dir(&ctx.worktrees).ok();

@@ -1,7 +1,7 @@
 //! The job file `harness.toml`: parses the text into a validated [`Job`], or returns all errors
 //! with their positions.
 //!
-//! This module does not read the file system. Callers read the file, and [`candidate_files`]
+//! This module does not read the file system. Callers read the file, and [`possible_files`]
 //! returns the other files of the job. The value of a planned feature is refused with a message of
 //! its own (`keys::RESERVED_KEYS`).
 //!
@@ -101,7 +101,7 @@ fn syntax_error(text: &str, error: &Error) -> JobError {
 /// part of a command that looks like a relative path. The caller keeps the paths that exist.
 ///
 /// Paths are relative to the top of the repository, without a leading `./` and without duplicates.
-pub(crate) fn candidate_files(job: &Job) -> Vec<String> {
+pub(crate) fn possible_files(job: &Job) -> Vec<String> {
     let checks = job.checks.iter().flat_map(|c| c.run.iter().chain(c.version.iter().flatten()));
     let setup = job.worktree.setup.iter().flatten();
     let plan = job.plan.command.iter().chain(&job.plan.edges).flatten();

@@ -150,7 +150,7 @@ fn complete_job_file_is_parsed() {
     assert_eq!(job.queue, queue);
     assert_eq!(job.presets.tables["my-agent"]["extends"].as_str(), Some("claude"));
     assert_eq!(
-        candidate_files(&job),
+        possible_files(&job),
         [
             "tools/prompt.md",
             "tools/evaluate.md",
@@ -194,7 +194,7 @@ fn report_job_is_parsed() {
     assert_eq!(output.merge, OutputMerge::Command(strings(&["./join.py"])));
     assert_eq!(job.checks[0].when, CheckWhen { task: true, landing: false });
     assert!(job.scope.allows(&[], "out/review.json") && !job.scope.allows(&[], "out/other.json"));
-    let named = candidate_files(&job);
+    let named = possible_files(&job);
     for file in ["reviewer", "join.py", "review.example.json", "review.md.j2", "review.schema.json"]
     {
         assert!(named.iter().any(|name| name == file), "{file}: {named:?}");
@@ -205,7 +205,7 @@ fn report_job_is_parsed() {
 fn demo_job_is_valid() {
     let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/demo/harness.toml"));
     let job = parse(text, "harness.toml").unwrap_or_else(|e| panic!("{e}"));
-    assert_eq!(candidate_files(&job), [".harness/agent.sh", ".harness/check-esm.sh"]);
+    assert_eq!(possible_files(&job), [".harness/agent.sh", ".harness/check-esm.sh"]);
 }
 
 #[test]
@@ -254,7 +254,7 @@ fn minimal_job_has_defaults() {
         each: false,
     };
     assert_eq!(job.queue, queue);
-    assert_eq!(candidate_files(&job), Vec::<String>::new());
+    assert_eq!(possible_files(&job), Vec::<String>::new());
 }
 
 #[test]

@@ -39,7 +39,7 @@ const PACK_TIMEOUT: Duration = Duration::from_secs(300);
 /// The largest pack that is imported, in bytes.
 const MAX_PACK: u64 = 1024 * 1024 * 1024;
 
-/// The largest file with an object id.
+/// The maximum size of the file with the imported tip, in bytes.
 const MAX_ID: u64 = 128;
 
 /// The sandbox of an assignment.
@@ -81,7 +81,8 @@ impl AssignmentSandbox {
         Ok(Some(sandbox))
     }
 
-    /// Describes the assignment's sandbox, which may exist or not.
+    /// Describes the sandbox without creating its folders. Returns `None` if the assignment has no
+    /// sandbox.
     fn describe(
         repo: &Repo,
         dir: &Path,
@@ -137,7 +138,8 @@ impl AssignmentSandbox {
     }
 
     /// Imports the commits that the agent made on top of `base`, and returns the last one. Returns
-    /// `None` if there are none that can be taken: the content of the worktree is saved anyway.
+    /// `None` if there are none or the import fails. No content is lost: the worktree is saved
+    /// separately.
     fn import(
         &self,
         repo: &Repo,
@@ -169,10 +171,11 @@ impl AssignmentSandbox {
         let command = Command::new(argv, &worktree.path, &assignment.marker, stdout, stderr)
             .env(packer)
             .timeout(PACK_TIMEOUT)
-            // The supervisor, which rescues the work of a dead keeper, has other children.
+            // This also runs in the supervisor, when it saves the work of a dead keeper. The
+            // supervisor has other children, so the processes are found by the marker.
             .containment(Containment::Marker)
             .sandbox(Some(sandbox.confinement()));
-        // Work is saved also where the attempt was asked to stop.
+        // A new flag: a request to stop the attempt must not cancel the import.
         let ended = process::run(&command, &StopFlag::new()?)?;
         let tip = repo::read_plain(&folder.join("tip"), MAX_ID);
         let tip = tip.and_then(|tip| Oid::parse(std::str::from_utf8(&tip).ok()?.trim()).ok());
@@ -193,8 +196,8 @@ impl AssignmentSandbox {
     }
 }
 
-/// Returns the commit of the worktree's `HEAD`: that of the private `.git`, once it is imported, if
-/// the assignment has a sandbox.
+/// Returns the last commit of the agent. In a sandbox, imports the agent's commits from the private
+/// `.git` and returns the last one; otherwise returns the commit of the worktree's `HEAD`.
 pub(super) fn head_commit(
     repo: &Repo,
     dir: &Path,
@@ -261,7 +264,8 @@ fn command_lines(assignment: &Assignment) -> impl Iterator<Item = &Vec<String>> 
     assignment.worktree.setup.iter().chain(session).chain(of_checks)
 }
 
-/// Returns the list of users inside, where root's sandbox has an ordinary user.
+/// Returns the content of `/etc/passwd` for a sandbox that root starts, with an entry for the
+/// ordinary user inside.
 fn user_list(home: Option<&Path>) -> String {
     let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let id = process::ORDINARY_ID;

@@ -1,8 +1,8 @@
 //! The merge of a candidate onto a commit of the target. The result is git's.
 //!
-//! If both sides changed other files and removed nothing, each file is taken from the side that
-//! changed it, in memory. Everything else is left to `git merge-tree`: content, renames, several
-//! merge bases.
+//! If the two sides changed different files and removed nothing, each file is taken from the side
+//! that changed it, in memory. Everything else is left to `git merge-tree`: content, renames,
+//! several merge bases.
 
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt as _;
@@ -17,7 +17,7 @@ use crate::process::{TreeMerge, TreeMergeOutput};
 use crate::repo::{self, AttributeFiles, Author, AuthoredCommit, ChangedPaths, EncodedCommit};
 use crate::store::Store;
 
-/// The largest number of targets' changes that are remembered.
+/// The maximum number of entries in `Merger::changes`.
 const MAX_CHANGES: usize = 256;
 
 /// The merge bases of a merge.
@@ -27,8 +27,8 @@ pub(crate) enum MergeBases {
     OfHistory,
     /// This commit, which is the only merge base that git would find.
     Single(Oid),
-    /// This commit, whatever git would find: the commits of a squashed branch are not on the
-    /// target.
+    /// This commit instead of git's merge base: for a branch that is stacked on a squashed branch,
+    /// whose commits are not on the target.
     Recorded(Oid),
 }
 
@@ -193,8 +193,8 @@ impl Merger {
             return Ok(None);
         }
         let tree = repo::apply_change(repo, onto, &change)?;
-        // The next candidate is merged onto this tree. Taken out of the map, the set need not be
-        // copied.
+        // The next candidate is merged onto this tree. Removing the entry usually makes this the
+        // only owner of the set, so that `unwrap_or_clone` need not copy it.
         self.remembered().remove(&key);
         let mut paths = Arc::unwrap_or_clone(paths);
         paths.add(&change);
@@ -220,7 +220,8 @@ impl Merger {
             MergeBases::Recorded(base) if git.takes_merge_base() => {
                 (Some(base.as_str()), onto.clone(), candidate.clone())
             }
-            // Two commits whose only merge base is the recorded one.
+            // This git cannot be given a merge base, so make two commits whose only merge base is
+            // the recorded one.
             MergeBases::Recorded(base) => {
                 (None, self.on_base(base, onto)?, self.on_base(base, candidate)?)
             }
@@ -244,7 +245,7 @@ impl Merger {
     }
 
     /// Returns a folder with the `.gitattributes` files of a commit and nothing else. Folders are
-    /// shared by all commits with the same files, and stay.
+    /// shared by all commits with the same files and are never deleted.
     fn attributes_folder(&self, commit: &Oid) -> Result<PathBuf> {
         let repo = self.store.repo();
         let files = self.attributes.of(repo, commit)?;
@@ -260,7 +261,8 @@ impl Merger {
         if folder.is_dir() {
             return Ok(folder);
         }
-        // Complete before it has its name: a crash leaves no folder with some of the files.
+        // The folder is renamed only when it is complete, so a crash leaves no partial folder under
+        // this name.
         let new = root.join(format!("new.{}", ambient::nonce()));
         let context = || format!("cannot write the attributes to {}", new.display());
         std::fs::create_dir_all(&new).with_context(context)?;

@@ -1,9 +1,9 @@
 //! Locks that the kernel releases, and the processes that hold them.
 //!
 //! A lock is an exclusive `flock` on a small file. It belongs to the open file and not to a
-//! process: a keeper inherits the open file of its lock, and the lock is held until *both*
-//! processes have closed the file, without a gap. Nothing here unlocks explicitly, since that would
-//! take the lock from the keeper, too. Dropping a lock closes its file.
+//! process: a keeper inherits the open file of its lock. The lock passes to the keeper without a
+//! gap: it is held until *both* processes have closed the file. Nothing here unlocks explicitly,
+//! since that would take the lock from the keeper, too. Dropping a lock closes its file.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -89,9 +89,9 @@ impl Lock {
         Ok(taken)
     }
 
-    /// Takes the lock at `path` if it is free, and leaves the description of the last holder. A
-    /// missing file is created.
-    pub(crate) fn try_wait(path: &Path) -> io::Result<Option<Self>> {
+    /// Takes the lock at `path` if it is free, without overwriting the description of the last
+    /// holder. A missing file is created.
+    pub(crate) fn try_take_undescribed(path: &Path) -> io::Result<Option<Self>> {
         Ok(Self::take_if_free(path)?.ok())
     }
 
@@ -128,8 +128,8 @@ impl Lock {
     /// missing file is free, and the file is not created.
     ///
     /// The answer "held" can be outdated for a moment: a child that another thread has forked holds
-    /// a copy of every open file until its exec. So on "held" the caller may wait for the lock, and
-    /// must not give up.
+    /// a copy of every open file until its exec. So a caller that gets "held" must not give up
+    /// because of it; it may wait for the lock.
     pub(crate) fn is_held(path: &Path) -> io::Result<bool> {
         let file = match File::open(path) {
             Ok(file) => file,
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn lock_can_be_taken_while_another_process_asks_for_it() {
+    fn lock_can_be_taken_while_another_process_queries_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         let asked = open(&path).unwrap();

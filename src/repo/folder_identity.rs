@@ -81,8 +81,9 @@ pub(crate) fn claim_worktrees_folder(folder: &Path, records: &Path) -> Result<()
     let failed = || format!("cannot make a folder: {}", folder.display());
     check_worktrees_folder(folder, records)?;
     match (FolderIdentity::of(folder)?, recorded_folder(records)?) {
-        (Some(_), Some(_)) => Ok(()),
-        (Some(found), None) => record_folder(records, &found),
+        (Some(found), Some(known)) if known.is_of(&found) => Ok(()),
+        // Only an empty folder passes the check above although another one is recorded.
+        (Some(found), Some(_) | None) => record_folder(records, &found),
         (None, _) => {
             if let Some(parent) = folder.parent() {
                 std::fs::create_dir_all(parent).with_context(failed)?;
@@ -101,10 +102,16 @@ pub(crate) fn claim_worktrees_folder(folder: &Path, records: &Path) -> Result<()
 }
 
 /// Fails if something else is at the path of the folder of worktrees than the recorded folder. A
-/// missing folder is fine. `records` is the folder of the worktrees' records.
+/// missing folder is fine, and so is an empty one, in which nothing can be lost: a sweep that was
+/// killed leaves the record of a folder that is gone. `records` is the folder of the worktrees'
+/// records.
 pub(crate) fn check_worktrees_folder(folder: &Path, records: &Path) -> Result<()> {
     match (FolderIdentity::of(folder)?, recorded_folder(records)?) {
-        (Some(found), Some(known)) if !known.is_of(&found) => bail!(replaced(folder, records)),
+        (Some(found), Some(known))
+            if !known.is_of(&found) && !super::walk::list(folder)?.is_empty() =>
+        {
+            bail!(replaced(folder, records))
+        }
         (Some(_), Some(_) | None) => Ok(()),
         (None, _) if std::fs::symlink_metadata(folder).is_err() => Ok(()),
         (None, _) => bail!(replaced(folder, records)),
@@ -208,9 +215,24 @@ mod tests {
         assert_eq!(set_aside(&folder).unwrap(), None);
         assert!(dir.path().join("moved").is_dir(), "only the link is removed");
         std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("mine"), "precious").unwrap();
         assert!(claim_worktrees_folder(&folder, &records).is_err());
         let aside = set_aside(&folder).unwrap().unwrap();
         assert!(aside.is_dir() && !folder.exists());
         claim_worktrees_folder(&folder, &records).unwrap();
+    }
+
+    #[test]
+    fn empty_folder_is_claimed_although_another_is_recorded() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, records) = (dir.path().join("a"), dir.path().join("records"));
+        claim_worktrees_folder(&folder, &records).unwrap();
+        // A sweep removes the folder, and is killed before its records are gone.
+        std::fs::rename(&folder, dir.path().join("old")).unwrap();
+        std::fs::create_dir(&folder).unwrap();
+        check_worktrees_folder(&folder, &records).unwrap();
+        claim_worktrees_folder(&folder, &records).unwrap();
+        std::fs::write(folder.join("p01"), "").unwrap();
+        check_worktrees_folder(&folder, &records).unwrap();
     }
 }

@@ -81,7 +81,12 @@ impl Store {
     }
 
     /// Returns the tree of a run's chain with another job and the files that the job names.
-    pub fn repinned(&self, tree: &Oid, job: &str, pinned: &[(String, Vec<u8>)]) -> Result<Oid> {
+    pub fn tree_with_job(
+        &self,
+        tree: &Oid,
+        job: &str,
+        pinned: &[(String, Vec<u8>)],
+    ) -> Result<Oid> {
         let bare = without(self, tree, files::PINNED)?;
         let mut payloads = vec![self.payload(files::JOB, job.as_bytes())?];
         for (path, bytes) in pinned {
@@ -91,7 +96,7 @@ impl Store {
     }
 
     /// Returns the tree of a run's chain with another plan.
-    pub fn replanned(
+    pub fn tree_with_plan(
         &self,
         tree: &Oid,
         manifest: &Manifest,

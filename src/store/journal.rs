@@ -77,11 +77,25 @@ impl Store {
     /// journal's last landing. Returns `None` without a journal.
     pub fn journal_target(&self, target: &str) -> Result<Option<Oid>> {
         let name = layout::target_journal(&layout::target_key(target));
-        let mut next = self.read(&name)?;
+        let tip = self.read(&name)?;
+        self.journaled_tip(&name, tip)
+    }
+
+    /// Returns the tip that [`Store::journal_target`] returns, if this copy of the repository wrote
+    /// the last entry of the journal. Anybody can write an entry, and a clone has those of its
+    /// origin: they prove nothing about the target.
+    pub(crate) fn sealed_journal_target(&self, target: &str) -> Result<Option<Oid>> {
+        let name = layout::target_journal(&layout::target_key(target));
+        let Some(tip) = self.read(&name)? else { return Ok(None) };
+        if self.is_sealed(&tip)? { self.journaled_tip(&name, Some(tip)) } else { Ok(None) }
+    }
+
+    /// Returns the tip of the target that a journal recorded at the commit `next` or before it.
+    fn journaled_tip(&self, name: &str, mut next: Option<Oid>) -> Result<Option<Oid>> {
         while let Some(entry) = next {
             let info = repo::commit_info(self.repo(), &entry)?;
             let trailers = codec::trailers(&info.message);
-            check_version(&name, trailers.get("Harness-V").copied())?;
+            check_version(name, trailers.get("Harness-V").copied())?;
             if trailers.get("Harness-Event") == Some(&"landed") {
                 return Ok(info.parents.last().cloned());
             }

@@ -194,6 +194,11 @@ impl Local {
         self.run(run).join("requests")
     }
 
+    /// Returns the lock of the process that puts entries of the user's stash back.
+    pub fn stash_lock(&self) -> PathBuf {
+        self.root.join("stash.lock")
+    }
+
     /// Returns the file with the id of this copy of the repository. Claims of another copy are
     /// void.
     pub fn repository_id(&self) -> PathBuf {

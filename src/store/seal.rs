@@ -89,7 +89,7 @@ impl Store {
     }
 
     /// Returns true if this copy of the repository wrote a commit of a chain.
-    fn is_sealed(&self, commit: &Oid) -> Result<bool> {
+    pub(super) fn is_sealed(&self, commit: &Oid) -> Result<bool> {
         let info = repo::commit_info(self.repo(), commit)?;
         let Some(at) = info.message.rfind(TRAILER) else { return Ok(false) };
         let (message, seal) = (&info.message[..at], info.message[at + TRAILER.len()..].trim_end());

@@ -28,6 +28,8 @@ use super::chain::state_commit;
 use super::{Expected, RefMove, Store, codec, layout};
 use crate::ambient;
 use crate::domain::id::{Oid, RunId};
+use crate::failpoint;
+use crate::process::Lock;
 use crate::repo;
 use crate::wire::{VERSION, check_version};
 
@@ -42,6 +44,10 @@ const TRIES: u32 = 40;
 
 /// The pause between two tries.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// The content of git's lock files while this program holds them. Git's own are empty or have an
+/// object id.
+const LOCK_MARK: &[u8] = b"git-harness puts entries of the stash back\n";
 
 /// An entry of the stash: one line of its reflog.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,6 +140,7 @@ impl StashGuard {
 
     /// Returns the guard of an earlier supervisor, whose agents may have ended meanwhile.
     pub(crate) fn resume(store: &Store, run: &RunId) -> Result<Option<Self>> {
+        remove_stale_locks(store)?;
         let name = layout::stash(run);
         let Some(commit) = store.read(&name)? else { return Ok(None) };
         let info = repo::commit_info(store.repo(), &commit)?;
@@ -309,8 +316,7 @@ fn replace(store: &Store, current: &[StashEntry], wanted: &[StashEntry]) -> Resu
         // Git deletes the reflog with the ref, also if the ref is packed.
         return Ok(is_current && store.transact(&[RefMove::delete(STASH.to_owned(), tip)]).is_ok());
     };
-    let common_dir = store.repo().common_dir();
-    let lock = RefLock::take(common_dir)?;
+    let lock = RefLock::take(store)?;
     if read_entries(store)? != current {
         return Ok(false);
     }
@@ -324,22 +330,62 @@ fn replace(store: &Store, current: &[StashEntry], wanted: &[StashEntry]) -> Resu
     Ok(true)
 }
 
-/// The lock of `refs/stash`, as git takes it to move the ref or to rewrite its reflog.
+/// Removes the locks of `refs/stash` that a killed process of this program has left. Returns the
+/// removed files. Does nothing while another process puts entries back.
+pub(crate) fn remove_stale_locks(store: &Store) -> Result<Vec<PathBuf>> {
+    let mut removed = Vec::new();
+    if own_locks(store).is_empty() {
+        return Ok(removed);
+    }
+    let turn_file = store.local().stash_lock();
+    super::make_parent(&turn_file)?;
+    let Some(_turn) = Lock::try_take_undescribed(&turn_file)? else { return Ok(removed) };
+    for path in own_locks(store) {
+        fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        removed.push(path);
+    }
+    Ok(removed)
+}
+
+/// Returns the lock files of `refs/stash` and its reflog that this program has made.
+fn own_locks(store: &Store) -> Vec<PathBuf> {
+    let common_dir = store.repo().common_dir();
+    let files = [common_dir.join(STASH), log_file(store)].map(|path| lock_path(&path));
+    let limit = LOCK_MARK.len() as u64;
+    let is_own = |path: &PathBuf| repo::read_plain(path, limit).is_some_and(|b| b == LOCK_MARK);
+    files.into_iter().filter(is_own).collect()
+}
+
+/// The lock of `refs/stash`, as git takes it to move the ref or to rewrite its reflog. The lock
+/// files carry a mark, and a kernel lock is held beside them: a marked file that is there while
+/// nobody holds the kernel lock is stale.
 struct RefLock {
     reference: PathBuf,
     log: PathBuf,
+    fresh: PathBuf,
     held: Vec<PathBuf>,
+    _turn: Lock,
 }
 
 impl RefLock {
-    fn take(common_dir: &Path) -> Result<Self> {
-        let (reference, log) = (common_dir.join(STASH), common_dir.join("logs").join(STASH));
-        let mut lock = Self { reference, log, held: Vec::new() };
+    fn take(store: &Store) -> Result<Self> {
+        let turn_file = store.local().stash_lock();
+        super::make_parent(&turn_file)?;
+        let turn = Lock::wait(&turn_file)?;
+        let (reference, log) = (store.repo().common_dir().join(STASH), log_file(store));
+        let fresh = turn_file.with_extension("new");
+        for path in own_locks(store) {
+            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+        let mut lock = Self { reference, log, fresh, held: Vec::new(), _turn: turn };
+        fs::write(&lock.fresh, LOCK_MARK)
+            .with_context(|| format!("cannot write {}", lock.fresh.display()))?;
         for path in [lock.reference.clone(), lock.log.clone()] {
             super::make_parent(&path)?;
             let path = lock_path(&path);
             let mut tries = 0;
-            while let Err(error) = OpenOptions::new().write(true).create_new(true).open(&path) {
+            // A link has its content from the first moment.
+            while let Err(error) = fs::hard_link(&lock.fresh, &path) {
                 if error.kind() != ErrorKind::AlreadyExists {
                     bail!("cannot create {}: {error}", path.display());
                 }
@@ -354,31 +400,34 @@ impl RefLock {
             }
             lock.held.push(path);
         }
+        failpoint::hit("stash.locked");
         Ok(lock)
     }
 
-    /// Publishes a reflog and the value of the ref, in the order of `git reflog expire`.
-    fn commit(mut self, lines: &[u8], tip: &Oid) -> std::io::Result<()> {
-        let (new_ref, new_log) = (lock_path(&self.reference), lock_path(&self.log));
-        for (path, content) in [(&new_log, lines), (&new_ref, format!("{tip}\n").as_bytes())] {
-            let mut file = OpenOptions::new().write(true).open(path)?;
+    /// Publishes the value of the ref and the reflog. The reflog comes last: if it is complete, so
+    /// is the ref, and nothing is left to repair after a kill.
+    fn commit(self, lines: &[u8], tip: &Oid) -> std::io::Result<()> {
+        let tip = format!("{tip}\n");
+        for (path, content) in [(&self.reference, tip.as_bytes()), (&self.log, lines)] {
+            // Not truncated: the lock files are links to the same file.
+            repo::remove_any(&self.fresh)?;
+            let mut file = OpenOptions::new().write(true).create_new(true).open(&self.fresh)?;
             file.write_all(content)?;
             file.sync_all()?;
+            if let Ok(meta) = path.metadata() {
+                fs::set_permissions(&self.fresh, meta.permissions())?;
+            }
+            fs::rename(&self.fresh, path)?;
+            failpoint::hit("stash.renamed");
         }
-        if let Ok(meta) = self.log.metadata() {
-            fs::set_permissions(&new_log, meta.permissions())?;
-        }
-        fs::rename(&new_log, &self.log)?;
-        fs::rename(&new_ref, &self.reference)?;
-        self.held.clear();
         Ok(())
     }
 }
 
 impl Drop for RefLock {
     fn drop(&mut self) {
-        for path in &self.held {
-            fs::remove_file(path).ok();
+        for path in self.held.iter().chain([&self.fresh]) {
+            repo::remove_any(path).ok();
         }
     }
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use super::chain::{Payload, put, state_commit};
 use super::load::files;
 use super::{Expected, RefMove, RunProof, Store, layout};
-use crate::domain::id::Oid;
+use crate::domain::id::{Oid, TaskId};
 use crate::domain::state::{Phase, RunState};
 use crate::repo;
 
@@ -14,24 +14,21 @@ use crate::repo;
 /// many tools do not.
 const PARENTS: usize = 256;
 
-/// The result of a sweep.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Swept {
-    /// The number of task chains that were folded into the archive.
-    pub chains: usize,
-    /// The number of deleted branches.
-    pub branches: usize,
+/// The refs that a sweep drops, with their values.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SweptRefs {
+    /// The task chains that are folded into the archive: task, name and tip.
+    pub chains: Vec<(TaskId, String, Oid)>,
+    /// The branches that are deleted: name and tip.
+    pub branches: Vec<(String, Oid)>,
 }
 
 impl Store {
-    /// Folds the chains of landed tasks into the run's archive and deletes their refs and branches.
-    /// With `keep_branches`, the branches stay.
-    pub fn sweep(&self, proof: &RunProof, state: &RunState, keep_branches: bool) -> Result<Swept> {
-        let run = proof.run();
-        let mut payloads = Vec::new();
-        let mut tips = Vec::new();
-        let mut moves = Vec::new();
-        let mut swept = Swept::default();
+    /// Returns the refs of landed tasks that a sweep drops. With `keep_branches`, the branches
+    /// stay.
+    pub fn swept_refs(&self, state: &RunState, keep_branches: bool) -> Result<SweptRefs> {
+        let run = &state.id;
+        let mut swept = SweptRefs::default();
         for (task, task_state) in state.tasks.iter().filter(|(_, s)| s.phase == Phase::Done) {
             let branch = layout::branch(run, task);
             if let (false, Some(tip)) = (keep_branches, self.read(&branch)?) {
@@ -42,18 +39,38 @@ impl Store {
                     None => false,
                 };
                 if kept {
-                    moves.push(RefMove::delete(branch, tip));
-                    swept.branches += 1;
+                    swept.branches.push((branch, tip));
                 }
             }
             let name = layout::task(run, task);
-            let Some(tip) = self.read(&name)? else { continue };
-            let info = repo::commit_info(self.repo(), &tip)?;
+            if let Some(tip) = self.read(&name)? {
+                swept.chains.push((task.clone(), name, tip));
+            }
+        }
+        Ok(swept)
+    }
+
+    /// Folds the chains of landed tasks into the run's archive and deletes their refs and branches.
+    /// With `keep_branches`, the branches stay.
+    pub fn sweep(
+        &self,
+        proof: &RunProof,
+        state: &RunState,
+        keep_branches: bool,
+    ) -> Result<SweptRefs> {
+        let run = proof.run();
+        let swept = self.swept_refs(state, keep_branches)?;
+        let mut payloads = Vec::new();
+        let mut tips = Vec::new();
+        let delete = |name: &String, tip: &Oid| RefMove::delete(name.clone(), tip.clone());
+        let mut moves: Vec<RefMove> =
+            swept.branches.iter().map(|(name, tip)| delete(name, tip)).collect();
+        for (task, name, tip) in &swept.chains {
+            let info = repo::commit_info(self.repo(), tip)?;
             let id = repo::write_blob(self.repo(), info.message.as_bytes())?;
             payloads.push(Payload { path: format!("{}/{task}", files::TASKS), id, is_tree: false });
             tips.push(tip.clone());
-            moves.push(RefMove::delete(name, tip));
-            swept.chains += 1;
+            moves.push(delete(name, tip));
         }
         for index in [self.local().index(run), self.local().snapshot(run)] {
             std::fs::remove_file(index).ok();

@@ -3,6 +3,7 @@
 
 mod collect;
 mod queue;
+mod sweep;
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,7 @@ pub(crate) use self::collect::{
 pub(crate) use self::queue::{
     FailsWith, Queue, QueuedBranch, QueuedTask, StaleCheckout, Verifying,
 };
+pub(crate) use self::sweep::{SpaceToFree, SweepableWorktree, Swept};
 use super::VERSION;
 
 /// The field `v`: the version of the output.
@@ -342,16 +344,6 @@ pub(crate) struct Cancelled<'a> {
     pub v: Version,
     pub run: &'a str,
     pub cancelled: bool,
-}
-
-/// `sweep --json`.
-#[derive(Debug, Serialize)]
-pub(crate) struct Swept<'a> {
-    pub v: Version,
-    pub run: &'a str,
-    pub worktrees: usize,
-    pub branches: usize,
-    pub chains: usize,
 }
 
 /// `verify --json`.

@@ -205,6 +205,41 @@ fn sweep_removes_only_landed_tasks() {
 }
 
 #[test]
+fn sweep_dry_run_says_what_it_frees_and_changes_nothing() {
+    let sandbox = Sandbox::new(TestJob::new(&["alpha", "beta"]).set("retry", "feedback = 0"));
+    sandbox.script("beta", "edit beta BAD");
+    sandbox.run(&["start"]).exits(1);
+    let json_of = |args: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&sandbox.run(args).exits(0).stdout).unwrap()
+    };
+    let files = || {
+        let mut find = Command::new("find");
+        for folder in ["repo", "repo.harness"] {
+            find.arg(sandbox.root().join(folder));
+        }
+        let output = find.args(["-printf", "%p %i %T@\n"]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let before = files();
+    let told = sandbox.run(&["sweep", "--dry-run"]).exits(0).stdout;
+    let json = json_of(&["sweep", "--dry-run", "--json"]);
+    assert_eq!(files(), before);
+    assert!(told.contains("\n  refs/harness/tasks/job-1/alpha\n"), "{told}");
+    assert!(!told.contains("job-1/beta"), "{told}");
+    let free = &json["would_free"];
+    assert!(free["bytes"].as_u64().unwrap() > 0, "{json}");
+    assert_eq!(free["refs"].as_array().unwrap().len(), 1, "{json}");
+    let swept = json_of(&["sweep", "--json"]);
+    for key in ["worktrees", "branches", "chains"] {
+        assert_eq!(json[key], swept[key], "{key}");
+    }
+    for worktree in free["worktrees"].as_array().unwrap() {
+        assert!(!std::path::Path::new(worktree["path"].as_str().unwrap()).exists(), "{worktree}");
+    }
+}
+
+#[test]
 fn changed_goal_starts_a_new_run() {
     let sandbox = Sandbox::new(TestJob::new(&["alpha", "beta"]));
     sandbox.run(&["start"]).exits(0);

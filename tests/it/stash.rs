@@ -118,6 +118,43 @@ fn stash_is_put_back_by_the_next_start_after_a_killed_supervisor() {
     assert_eq!(entries(&sandbox), ["On main: three", "On main: two", "On main: one"]);
 }
 
+/// Restores the user's stash after an agent, and kills the supervisor at the Nth step.
+#[cfg(debug_assertions)]
+fn killed_while_restoring(n: usize) -> (Sandbox, Vec<String>) {
+    let sandbox = Sandbox::new(TestJob::new(&["alpha"]));
+    stash(&sandbox, "my wip");
+    sandbox.remember();
+    sandbox.script("alpha.1", "git stash drop --quiet; edit alpha done");
+    let counter = sandbox.sign("steps");
+    let (file, at) = (counter.to_string_lossy().into_owned(), n.to_string());
+    let more = [
+        ("GIT_HARNESS_FAILPOINT_COUNTER", file.as_str()),
+        ("GIT_HARNESS_FAILPOINT_AT", at.as_str()),
+    ];
+    let output = sandbox.run_in(&sandbox.repo.clone(), &["start"], &more);
+    assert!(matches!(output.code, 0 | 137), "{output}");
+    let steps = std::fs::read_to_string(counter).unwrap();
+    (sandbox, steps.lines().map(str::to_owned).collect())
+}
+
+#[cfg(debug_assertions)]
+#[test]
+fn stash_locks_of_a_killed_supervisor_are_removed_by_the_next_start() {
+    let (_, steps) = killed_while_restoring(100_000);
+    let mut killed = 0;
+    for (at, step) in steps.iter().enumerate().filter(|(_, step)| step.starts_with("stash.")) {
+        let (sandbox, _) = killed_while_restoring(at + 1);
+        assert!(sandbox.repo.join(".git/refs/stash.lock").is_file(), "{step}");
+        sandbox.run(&["start"]).exits(0);
+        Claim::all(&sandbox).holds();
+        assert_eq!(entries(&sandbox), ["On main: my wip"], "{step}");
+        assert!(!sandbox.repo.join(".git/refs/stash.lock").exists(), "{step}");
+        assert!(!sandbox.repo.join(".git/logs/refs/stash.lock").exists(), "{step}");
+        killed += 1;
+    }
+    assert_eq!(killed, 3, "{steps:?}");
+}
+
 #[test]
 fn stash_entry_of_a_running_agent_stays_when_another_agent_ends() {
     let sandbox = Sandbox::new(TestJob::new(&["alpha", "beta"]));

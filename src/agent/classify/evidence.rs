@@ -409,7 +409,7 @@ impl<'a> SessionEvidence<'a> {
             let from = (from..=tail.len()).find(|at| tail.is_char_boundary(*at)).unwrap_or(0);
             error.text.push_str(&tail[from..]);
         } else {
-            let from = if has_worked { self.stdout.tail } else { 0 };
+            let from = if has_worked { self.stdout.tail_start } else { 0 };
             error.text.push_str(&self.lines(&self.stdout.plain[from..]));
         }
         error

@@ -15,8 +15,8 @@ pub(super) struct StreamContent {
     pub(super) events: Vec<Value>,
     /// The lines that are not events, normalized.
     pub(super) plain: String,
-    /// The length of `plain` at the last event.
-    pub(super) tail: usize,
+    /// The offset in `plain` of the text after the last event.
+    pub(super) tail_start: usize,
     /// For each line that cannot be read, the number of events before the line.
     pub(super) unreadable: Vec<usize>,
     /// True if the keeper cut out the middle of the stream.
@@ -44,14 +44,15 @@ impl StreamContent {
     pub(super) fn from_events(bytes: &[u8]) -> Self {
         let mut content = Self::default();
         let mut plain = String::new();
-        // Line numbers. An incomplete line beside a cut mark is expected.
+        // `unreadable`: line numbers with the number of events before the line. `cut_marks`: line
+        // numbers, since an incomplete line beside a cut mark is expected.
         let (mut unreadable, mut cut_marks) = (Vec::new(), Vec::new());
         let (mut offset, mut number) = (0, 0_usize);
         while offset < bytes.len() {
             number += 1;
             let end = line_end(bytes, offset);
             if let Some(after) = parse_objects(bytes, offset, &mut content.events) {
-                content.tail = plain.len();
+                content.tail_start = plain.len();
                 number += bytes[offset..after].iter().filter(|byte| **byte == b'\n').count();
                 offset = line_end(bytes, after) + 1;
                 continue;
@@ -63,13 +64,13 @@ impl StreamContent {
                 && let Some((events, after)) = parse_block(bytes, offset)
             {
                 content.events.extend(events);
-                content.tail = plain.len();
+                content.tail_start = plain.len();
                 number += bytes[offset..after].iter().filter(|byte| **byte == b'\n').count();
                 offset = line_end(bytes, after) + 1;
                 continue;
             } else {
                 if !line.events.is_empty() {
-                    content.tail = plain.len();
+                    content.tail_start = plain.len();
                     content.events.extend(line.events);
                 }
                 plain.push_str(&line.plain);
@@ -184,8 +185,9 @@ fn line_end(bytes: &[u8], from: usize) -> usize {
     length.map_or(bytes.len(), |length| from + length)
 }
 
-/// Parses a stream's valid objects from the beginning of a line to the end of a line, and returns
-/// the offset of their end. Returns `None` for any other text.
+/// Parses objects that start at `from`, the beginning of a line, and end at the end of this line or
+/// of a later one. Appends them to `events` and returns the offset of their end. Returns `None` for
+/// any other text.
 fn parse_objects(bytes: &[u8], from: usize, events: &mut Vec<Value>) -> Option<usize> {
     let mut objects = Vec::new();
     let blank = |at: usize| bytes[at..].iter().take_while(|byte| **byte == b' ').count();
@@ -220,14 +222,14 @@ fn parse_objects(bytes: &[u8], from: usize, events: &mut Vec<Value>) -> Option<u
 /// Parses an almost valid document that begins on a line and ends on a later line. Returns the
 /// objects and the offset of their end.
 fn parse_block(bytes: &[u8], from: usize) -> Option<(Vec<Value>, usize)> {
-    // Printed documents have an opening bracket alone on their first line.
+    // Pretty-printed JSON has an opening bracket alone on their first line.
     let first = bytes[from..line_end(bytes, from)].trim_ascii();
     if !matches!(first, b"{" | b"[" | b"[{") {
         return None;
     }
     let text = String::from_utf8_lossy(bytes[from..].trim_ascii_start());
     let (events, length) = objects_at(&text)?;
-    // A replaced byte is longer than the original byte.
+    // `from_utf8_lossy` may change lengths, so the end is found by counting lines.
     let lines = text[..length].matches('\n').count();
     let mut end = line_end(bytes, from);
     for _ in 0..lines {
@@ -332,6 +334,6 @@ mod tests {
         assert_eq!((content.events.len(), content.unreadable.len(), content.cut), (2, 0, true));
         let content =
             StreamContent::from_events(format!("{{\"b\":\"xx\n{{\"a\":1}}\n{mark}\n").as_bytes());
-        assert!(content.is_unreadable_after(usize::MAX - 1) || !content.unreadable.is_empty());
+        assert!(!content.unreadable.is_empty());
     }
 }

@@ -101,7 +101,7 @@ fn transcript_shows_errors_and_denials() {
             "ce2_dropall",
             "note| the model could not be asked (unknown), try 2 of 2\nerror| API Error",
         ),
-        ("ce4_oauth_limit", "note| limit of five hour: rejected\n"),
+        ("ce4_oauth_limit", "note| five hour limit: rejected\n"),
         ("cs_int_tool", "\nend| error during execution: 3 turns, 3.0 s"),
         ("gemini_maxturns", "\nerror| Reached max session turns"),
         ("opencode_e_401", "error| Incorrect API key provided"),

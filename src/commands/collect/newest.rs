@@ -5,12 +5,12 @@ use serde_json::{Deserializer, Value};
 
 use super::join::TaskOutput;
 
-/// Returns the outputs in their order, each without what a newer output is about, and without what
-/// is about files that do not exist any more.
+/// Returns the outputs in order, without the parts about files that have a newer output or that do
+/// not exist any more. Drops outputs of which nothing is left.
 pub(super) fn newest(outputs: Vec<TaskOutput>, exists: &dyn Fn(&str) -> bool) -> Vec<TaskOutput> {
-    let ages: Vec<_> = outputs.iter().enumerate().map(|(n, output)| (output.at, n)).collect();
+    let times: Vec<_> = outputs.iter().enumerate().map(|(n, output)| (output.at, n)).collect();
     let is_newest = |n: usize, path: &str| {
-        let newer = |m: &usize| ages[*m] > ages[n] && outputs[*m].files.iter().any(|f| f == path);
+        let newer = |m: &usize| times[*m] > times[n] && outputs[*m].files.iter().any(|f| f == path);
         !(0..outputs.len()).any(|m| newer(&m))
     };
     let mut kept = Vec::with_capacity(outputs.len());

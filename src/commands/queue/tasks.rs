@@ -46,7 +46,7 @@ pub(super) fn waiting(
             continue;
         }
         let Some(loaded) = store.load_cached(&run)? else { continue };
-        let driver = workspace::driver(store, &run);
+        let driver = workspace::supervisor_of(store, &run);
         let mut of_run: Vec<WaitingTask> = Vec::new();
         for (task, state) in loaded.ledger.state.tasks.iter() {
             let waits = matches!(state.phase, Phase::Queued | Phase::Reviewing);

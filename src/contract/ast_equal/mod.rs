@@ -8,7 +8,9 @@
 //! - Equivalence is not proven. `let` for `const`, a block for a single statement or `return` for
 //!   an arrow's expression are differences, although many of them have no effect.
 
+mod bindings;
 mod comments;
+mod common_js;
 mod differ;
 mod erase;
 mod modules;
@@ -30,7 +32,7 @@ use tree::{AstNode, AstValue};
 
 /// The versions of the parser and of the rules. The result of a comparison depends only on these
 /// versions, the options and the two files.
-pub const ENGINE: &str = "oxc 0.96.0, rules 1";
+pub const ENGINE: &str = "oxc 0.96.0, rules 2";
 
 /// The stack size for deep trees, in bytes. A sum of ten thousand terms is a tree of that depth,
 /// and parsing, printing and comparing trees are recursive.
@@ -179,8 +181,8 @@ fn compare_on_this_stack<'a>(
     names.remove_from(&mut left);
     let module_marks =
         (modules::remove_module_marks(&mut left), modules::remove_module_marks(&mut right));
+    common_js::unify(&mut left, &mut right);
     for side in [&mut left, &mut right] {
-        modules::unify_common_js(side);
         modules::move_hashbang_to_body(side);
     }
 

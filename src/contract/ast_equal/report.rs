@@ -161,10 +161,16 @@ fn hint(from: Option<&DifferenceSite>, to: Option<&DifferenceSite>) -> Option<St
             } else if inner("TSModuleDeclaration") {
                 "a namespace with values is code: keep what was there"
             } else if inner("TSImportEqualsDeclaration") {
-                "`import x = require(…)` is allowed for `const x = require(…)` where code uses `x`; \
+                "`import x = require(…)` is allowed for `const x = require(…)` where code uses `x`, \
+                 and for `var` or `let` where nothing assigns `x` again or can use it before; \
                  otherwise keep `require`, or use `import type`"
             } else if inner("TSExportAssignment") {
-                "`export =` is allowed for `module.exports =` as the last statement"
+                "`export =` is allowed for `module.exports =` as the last statement before functions"
+            } else if from.is_some_and(|from| requires(from.statement))
+                && to.statement.kind == "ImportDeclaration"
+            {
+                "`import x from` runs earlier and takes `default`: write `import x = require(…)`, \
+                 or keep `require`"
             } else if from.is_none() && plain_field(to.statement) {
                 "a field without a value is defined at run time: write `declare name: T`"
             } else if from.is_none() && to.statement.kind == "ImportDeclaration" {
@@ -179,6 +185,18 @@ fn hint(from: Option<&DifferenceSite>, to: Option<&DifferenceSite>) -> Option<St
         (Some(_) | None, None) => return None,
     };
     Some(hint.into())
+}
+
+/// Returns true if a statement holds a call of `require`.
+fn requires(statement: &AstNode) -> bool {
+    let mut requires = false;
+    statement.fields.iter().for_each(|(_, value)| {
+        value.each(&mut |node| {
+            let callee = node.get("callee").node().and_then(|callee| callee.get("name").text());
+            requires |= node.kind == "CallExpression" && callee == Some("require");
+        });
+    });
+    requires
 }
 
 /// Returns true if the node or a node inside has this kind.

@@ -17,7 +17,9 @@ pub fn rules_text(from: &str, to: &str, options: &AstEqualOptions) -> String {
         "- What must stay as it is: everything else. No operator, argument, default, `await`, directive, literal or order \
          changes, and `var`, `let` and `const` stay what they are. No enums, no namespaces with values, no parameter \
          properties, no new decorators. `require` stays `require`; `import x = require(…)` may replace `const x = \
-         require(…)`, and `export =` a last `module.exports =`."
+         require(…)` where code uses `x`, and `var` or `let` where nothing assigns `x` again or can run before; `export =` \
+         may replace a last `module.exports =`, also one that only function declarations follow. `import x from` and \
+         `export default` never replace `require` and `module.exports`."
             .to_owned(),
     ];
     rules.push(if options.define_fields {

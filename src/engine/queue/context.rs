@@ -1,7 +1,7 @@
 //! The constant part of the work on a queue: the repository, the target, and the rules of the
 //! target's tip.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -264,15 +264,42 @@ impl QueueContext {
         if live_entries(&log).is_empty() { self.sweep(Some(job)) } else { Ok(0) }
     }
 
+    /// Returns the check worktrees that [`sweep_if_unused`](Self::sweep_if_unused) removes.
+    pub(crate) fn sweepable_worktrees(&self, job: &Job) -> Result<Vec<PathBuf>> {
+        let (_, log) = self.store.queue_log(&self.target, None)?;
+        if !live_entries(&log).is_empty()
+            || Lock::is_held(&self.store.local().integrator_lock(&self.key()))?
+        {
+            return Ok(Vec::new());
+        }
+        let mut paths = Vec::new();
+        for worktrees in self.worktree_folders(Some(job))? {
+            for entry in std::fs::read_dir(&worktrees).into_iter().flatten() {
+                let path = entry?.path();
+                let record =
+                    path.file_name().map(|name| self.folder().join("worktrees").join(name));
+                if record.is_some_and(|record| record.is_file()) {
+                    paths.push(path);
+                }
+            }
+        }
+        Ok(paths)
+    }
+
+    /// Returns the folders with check worktrees. `job` is a run's job, which places the worktrees
+    /// of a target without rules.
+    fn worktree_folders(&self, job: Option<&Job>) -> Result<BTreeSet<PathBuf>> {
+        let rules = self.find_rules(&self.tip()?).ok().flatten();
+        let folders = rules.map(|rules| rules.worktrees.clone()).into_iter();
+        Ok(folders.chain(job.map(|job| self.worktrees(job))).collect())
+    }
+
     /// Removes the check worktrees and the folders of their keepers. Returns the number of removed
     /// worktrees. `job` is a run's job, which places the worktrees of a target without rules.
     pub(crate) fn sweep(&self, job: Option<&Job>) -> Result<usize> {
-        let rules = self.find_rules(&self.tip()?).ok().flatten();
-        let folders = rules.map(|rules| rules.worktrees.clone()).into_iter();
-        let folders = folders.chain(job.map(|job| self.worktrees(job)));
         let local = self.folder();
         let mut removed = 0;
-        for worktrees in folders.collect::<std::collections::BTreeSet<_>>() {
+        for worktrees in self.worktree_folders(job)? {
             for entry in std::fs::read_dir(&worktrees).into_iter().flatten() {
                 let path = entry?.path();
                 let Some(name) = path.file_name() else { continue };

@@ -207,7 +207,7 @@ impl AssignmentFolder {
         work: &W,
         earlier: EarlierResult,
     ) -> Result<Option<Finished<W::Answer>>> {
-        let Some(lock) = Lock::try_wait(&self.lock)? else { return Ok(None) };
+        let Some(lock) = Lock::try_take_undescribed(&self.lock)? else { return Ok(None) };
         match self.settle(lock, executor, work, earlier, 0)? {
             Settled::Finished(finished) => Ok(Some(finished)),
             Settled::Started => Ok(None),

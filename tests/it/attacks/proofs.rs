@@ -113,11 +113,59 @@ fn trailers_on_the_target_do_not_mark_a_task_as_landed() {
     sandbox.run(&["start", "--only", "alpha"]).exits(0);
     let target = "refs/heads/harness/job-1/result";
     let old = sandbox.git(&["rev-parse", target]);
-    // An agent moves the target to a commit that names `beta`.
+    let forged = forged_landing_of_beta(&sandbox, &old);
+    sandbox.git(&["update-ref", target, &forged, &old]);
+    drop(sandbox.run(&["start"]));
+    assert_ne!(sandbox.task("beta")["state"], "done");
+    // Once the target is set back, the task is done by an agent.
+    sandbox.git(&["update-ref", target, &old, &forged]);
+    sandbox.run(&["start"]).exits(0);
+    assert_eq!(sandbox.landed("beta"), "done in attempt 1");
+}
+
+#[test]
+fn journal_without_a_seal_does_not_mark_a_task_as_landed() {
+    let job = TestJob::new(&["alpha", "beta"])
+        .set("sandbox", "mode = \"off\"")
+        .set("limits", "jobs = 1")
+        .set("retry", "feedback = 0\ninfra = 0");
+    let sandbox = Sandbox::new(job);
+    sandbox.run(&["start", "--only", "alpha"]).exits(0);
+    let target = "refs/heads/harness/job-1/result";
+    let old = sandbox.git(&["rev-parse", target]);
+    let forged = forged_landing_of_beta(&sandbox, &old);
+    sandbox.git(&["update-ref", target, &forged, &old]);
+    let journals = sandbox.git(&["for-each-ref", "--format=%(refname)", "refs/harness/targets/"]);
+    let (journal, rest) = (journals.lines().next().unwrap(), journals.lines().count());
+    assert_eq!(rest, 1, "{journals}");
+    let message = sandbox.git(&["log", "-1", "--format=%B", journal]).replace(&old, &forged);
+    let unsealed = message.split("Harness-Seal").next().unwrap();
+    let entry = sandbox.git(&[
+        "commit-tree",
+        &format!("{journal}^{{tree}}"),
+        "-p",
+        journal,
+        "-p",
+        &forged,
+        "-m",
+        unsealed,
+    ]);
+    sandbox.git(&["update-ref", journal, &entry]);
+    // As in a clone, nothing is sealed with the key of this copy.
+    std::fs::remove_dir_all(sandbox.sign(".local/state/git-harness")).unwrap();
+    drop(sandbox.run(&["start"]));
+    assert_ne!(sandbox.task("beta")["state"], "done");
+    sandbox.git(&["update-ref", target, &old, &forged]);
+    sandbox.run(&["start"]).exits(0);
+    assert_eq!(sandbox.landed("beta"), "done in attempt 1");
+}
+
+/// Returns a commit on `tip` that no check passes, and whose trailers name the task `beta`.
+fn forged_landing_of_beta(sandbox: &Sandbox, tip: &str) -> String {
     let blob = sandbox.root().join("home/blob");
     std::fs::write(&blob, "BAD\n").unwrap();
     let id = sandbox.git(&["hash-object", "-w", blob.to_str().unwrap()]);
-    let rest = sandbox.git(&["ls-tree", &old]);
+    let rest = sandbox.git(&["ls-tree", tip]);
     let entries: Vec<String> = rest
         .lines()
         .map(|line| match line.ends_with("\tbeta") {
@@ -128,7 +176,7 @@ fn trailers_on_the_target_do_not_mark_a_task_as_landed() {
     let index = sandbox.root().join("home/entries");
     std::fs::write(&index, entries.join("\n") + "\n").unwrap();
     let script = format!(
-        "cd '{}' && git commit-tree \"$(git mktree <'{}')\" -p {old} -m 'job: beta' \
+        "cd '{}' && git commit-tree \"$(git mktree <'{}')\" -p {tip} -m 'job: beta' \
          -m 'Harness-Run: job-1\nHarness-Task: beta\nHarness-Attempt: 1'",
         sandbox.repo.display(),
         index.display()
@@ -141,12 +189,5 @@ fn trailers_on_the_target_do_not_mark_a_task_as_landed() {
         .env("GIT_COMMITTER_EMAIL", "a@b")
         .output()
         .unwrap();
-    let forged = String::from_utf8(output.stdout).unwrap().trim().to_owned();
-    sandbox.git(&["update-ref", target, &forged, &old]);
-    drop(sandbox.run(&["start"]));
-    assert_ne!(sandbox.task("beta")["state"], "done");
-    // Once the target is set back, the task is done by an agent.
-    sandbox.git(&["update-ref", target, &old, &forged]);
-    sandbox.run(&["start"]).exits(0);
-    assert_eq!(sandbox.landed("beta"), "done in attempt 1");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }

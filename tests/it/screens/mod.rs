@@ -38,6 +38,7 @@ const FILTERS: &[(&str, &str)] = &[
     // `why` names no duration below 1 ms.
     (r"(check +passed \S+) \(12\.3 s\)", "${1}"),
     (r"\bSINCE +", "SINCE   "),
+    (r"\bAGE +", "AGE     "),
 ];
 
 /// A shell function for scripts: waits until the base is verified and no work of another task is

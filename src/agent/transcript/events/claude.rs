@@ -28,7 +28,7 @@ pub(super) fn render(
             // Events that report no reached limit are frequent.
             if text(info, "/status") != "allowed" {
                 let what = text(info, "/rateLimitType").replace('_', " ");
-                note(format!("limit of {what}: {}", text(info, "/status")), entries);
+                note(format!("{what} limit: {}", text(info, "/status")), entries);
             }
         }
         // A complete event with the same content follows.
