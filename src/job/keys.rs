@@ -168,6 +168,7 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
             "each",
             "review",
             "rules-change",
+            "sign",
             "pre-land",
             "post-land",
             "keep-branches",

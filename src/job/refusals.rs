@@ -388,6 +388,9 @@ jobs = 0", "j:6:8: `jobs` in [limits] must be at least 1: 0"),
 merge = "rebase""#, r#"j:6:9: `merge` in [queue] has an unknown value: "rebase"
 hint: known are "squash", "merge""#),
     ("[queue]
+sign = 1",
+        r#"j:6:8: `sign` in [queue] must be `true`, `false` or "config", not a whole number"#),
+    ("[queue]
 batch = 65", "j:6:9: `batch` in [queue] must be at most 64: 65"),
     (r#"[queue]
 review = "always""#, r#"j:6:10: `review` in [queue] has an unknown value: "always"

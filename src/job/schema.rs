@@ -365,6 +365,8 @@ pub struct QueueSection {
     pub review: bool,
     /// `rules-change`: what a branch needs that changes rule files. The default is both verdicts.
     pub rules_change: RulesChangeMode,
+    /// `sign`: true if landed commits are signed. `None`: as `commit.gpgSign` says, the default.
+    pub sign: Option<bool>,
     /// `pre-land`: a hook that can hold a landing.
     pub pre_land: Option<Vec<String>>,
     /// `post-land`: a hook that runs after a landing.

@@ -146,6 +146,7 @@ fn complete_job_file_is_parsed() {
         batch: 16,
         ahead: 4,
         each: true,
+        sign: Some(true),
     };
     assert_eq!(job.queue, queue);
     assert_eq!(job.presets.tables["my-agent"]["extends"].as_str(), Some("claude"));
@@ -252,6 +253,7 @@ fn minimal_job_has_defaults() {
         batch: 64,
         ahead: 1,
         each: false,
+        sign: None,
     };
     assert_eq!(job.queue, queue);
     assert_eq!(possible_files(&job), Vec::<String>::new());

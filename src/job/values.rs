@@ -54,6 +54,16 @@ impl<'a> Section<'a> {
         flag.unwrap_or(default)
     }
 
+    /// Returns the boolean that a key has, or `None` if the value is `word` or is missing.
+    pub(super) fn flag_or(&self, key: &'static str, word: &'static str) -> Option<bool> {
+        let value = self.find(key)?;
+        let flag = value.get_ref().as_bool();
+        if flag.is_none() && value.get_ref().as_str() != Some(word) {
+            self.add_type_error(key, value, &format!("`true`, `false` or \"{word}\""), None);
+        }
+        flag
+    }
+
     /// Returns the whole number that a key has, and the byte offset of the number. A number outside
     /// `range` is an error.
     pub(super) fn whole(

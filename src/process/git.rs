@@ -280,6 +280,16 @@ impl Git {
         isolated(call)
     }
 
+    /// Builds a call as the user's git, with all variables but those of a repository.
+    pub(super) fn plain_user_call(
+        &self,
+        args: &[&str],
+        environment: &BTreeMap<OsString, OsString>,
+    ) -> duct::Expression {
+        let passes = |name: &OsString| !REPOSITORY_VARIABLES.iter().any(|local| name == local);
+        self.user_call(args, environment, &passes)
+    }
+
     /// Builds the `duct` expression of a call, with additional settings.
     pub(super) fn expression(&self, settings: &[&str], args: &[&str]) -> duct::Expression {
         let mut argv = vec!["--no-pager"];

@@ -43,6 +43,7 @@ mod procfs;
 mod program;
 mod redact;
 mod refs;
+mod signing;
 mod stop;
 #[cfg(test)]
 mod stop_tests;
@@ -73,6 +74,7 @@ pub(crate) use program::find_in_path;
 pub(crate) use redact::Redactor;
 pub(crate) use refs::RefUpdates;
 pub use refs::{Expected, RefMove};
+pub(crate) use signing::{CommitDraft, CommitPerson};
 pub(crate) use stop::{SignalTarget, StopFlag, StopSignal, StopStep};
 pub(crate) use temp_folder::TempFolder;
 pub(crate) use terminal::{interact, page};

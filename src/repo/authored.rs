@@ -74,6 +74,42 @@ pub(crate) fn authored_commit(repo: &Repo, id: &Oid) -> Result<EncodedCommit> {
     Ok(EncodedCommit { commit, encoding: decoded.encoding.map(ToString::to_string) })
 }
 
+/// The content of a commit that this program has written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CommitContent {
+    /// The tree.
+    pub tree: Oid,
+    /// The parents, in order.
+    pub parents: Vec<Oid>,
+    /// The author.
+    pub author: Author,
+    /// The committer.
+    pub committer: Author,
+    /// The whole message.
+    pub message: Vec<u8>,
+}
+
+/// Reads everything that a commit consists of, except for a signature.
+pub(crate) fn commit_content(repo: &Repo, id: &Oid) -> Result<CommitContent> {
+    let local = repo.local();
+    let commit = local
+        .find_commit(object_id(id)?)
+        .with_context(|| format!("no commit has this id: {id}"))?;
+    let decoded = commit.decode().with_context(|| format!("cannot read a commit: {id}"))?;
+    let person = |who: gix::actor::SignatureRef<'_>| {
+        let time = who.time().unwrap_or_default();
+        let (seconds, offset) = (time.seconds, time.offset);
+        Author { name: text(who.name), email: text(who.email), seconds, offset }
+    };
+    Ok(CommitContent {
+        tree: oid(decoded.tree()),
+        parents: decoded.parents().map(oid).collect(),
+        author: person(decoded.author().context("a commit without an author")?),
+        committer: person(decoded.committer().context("a commit without a committer")?),
+        message: decoded.message.to_vec(),
+    })
+}
+
 fn text(bytes: &BStr) -> String {
     bytes.to_str().map_or_else(|_| bytes.iter().map(|byte| char::from(*byte)).collect(), Into::into)
 }

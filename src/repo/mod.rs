@@ -56,7 +56,9 @@ pub use crate::domain::identity::Identity;
 use handle::HandlePool;
 
 pub(crate) use attributes::AttributeFiles;
-pub(crate) use authored::{Author, AuthoredCommit, EncodedCommit, authored_commit, own_commits};
+pub(crate) use authored::{
+    Author, AuthoredCommit, EncodedCommit, authored_commit, commit_content, own_commits,
+};
 pub(crate) use bulk::read_commits;
 pub(crate) use changes::{FileChange, file_changes};
 pub(crate) use checked_out::{index_has_moved, untracked_in_the_way};

@@ -35,6 +35,7 @@ pub(super) fn run(store: &Store, target: &str, args: &QueueListArgs, ui: &Ui) ->
     for behind in &listing.behind {
         ui.status(&behind.message(&listing.tip));
     }
+    listing.problem.iter().for_each(|problem| ui.status(problem));
     tasks::summary_lines(&listing.tasks).iter().for_each(|line| ui.status(line));
     ui.status(&listing.last_line());
     ui.status(&format!("next: {}", listing.next.1));
@@ -61,6 +62,8 @@ struct Listing {
     verifying: Vec<ActiveVerification>,
     tasks: Vec<WaitingTask>,
     behind: Vec<Behind>,
+    /// The reason why nothing lands.
+    problem: Option<String>,
     /// The word for the next command that helps, and the command.
     next: (&'static str, String),
 }
@@ -77,10 +80,14 @@ impl Listing {
         let context = context(store.clone(), target.to_owned())?;
         let tip = context.tip()?;
         let rules = context.rules(&tip).ok();
-        let verifying = match summary.running {
-            true => status::read(&context).verifying,
+        let status = status::read(&context);
+        let (verifying, problem) = match summary.running {
+            true => (status.verifying, status.problem),
             // Keepers go on where no worker waits for them (`poll`).
-            false => status::of_keepers(&context, &|entry| summary.is_task(entry)),
+            false => {
+                let of_keepers = status::of_keepers(&context, &|entry| summary.is_task(entry));
+                (of_keepers, status.left_problem(&tip))
+            }
         };
         let tasks = tasks::waiting(store, target, &verifying)?;
         let mut changes_rules = BTreeSet::new();
@@ -101,10 +108,14 @@ impl Listing {
             batch: rules.as_ref().map_or(1, |rules| rules.job.queue.batch.max(1)),
             verifying,
             behind: store.behind(target)?,
+            problem,
             tip,
             summary,
             tasks,
         };
+        // The last line says that a queue is paused.
+        let shows_problem = !listing.summary.paused && listing.has_entries();
+        listing.problem = listing.problem.filter(|_| shows_problem);
         listing.next = listing.next_command(is_default);
         Ok(listing)
     }
@@ -167,6 +178,10 @@ impl Listing {
         self.verifying.iter().any(|work| work.branches.iter().any(|e| e == entry))
     }
 
+    fn has_entries(&self) -> bool {
+        self.waiting() > 0 || !self.tasks.is_empty()
+    }
+
     fn waiting(&self) -> usize {
         self.summary.branches.values().filter(|row| row.is_waiting()).count()
     }
@@ -220,6 +235,7 @@ impl Listing {
             target: &self.target,
             tip: self.tip.as_str(),
             paused: self.summary.paused,
+            problem: self.problem.as_deref(),
             running: self.summary.running,
             entries: entries.collect(),
             verifying: verifying.collect(),

@@ -9,8 +9,8 @@ use anyhow::{Context as _, Result};
 use super::checks::{self, RulesChange, TrainChecks};
 use super::context::{QueueContext, TargetRules};
 use super::host::{
-    CandidateState, CommitOutcome, QueueHost, QueueReport, QueueRules, QueuedEntry, TrainBuild,
-    TrainLanding, TrainVerdict, TrainVerification, VerificationId, VerificationStart,
+    CandidateState, CommitOutcome, QueueHost, QueueReport, QueueRules, QueuedEntry, SignedLanding,
+    TrainBuild, TrainLanding, TrainVerdict, TrainVerification, VerificationId, VerificationStart,
 };
 use super::runs::RunContexts;
 use super::service::QueueMessage;
@@ -61,6 +61,8 @@ pub(crate) struct GitHost<'a> {
     busy: BTreeMap<VerificationId, String>,
     /// The lock of a prepared landing.
     pub(super) proof: Option<TargetProof>,
+    /// The last landing that was signed, without and with signatures.
+    pub(super) signed: Option<(TrainLanding, TrainLanding)>,
     /// The tip that was examined last, with the reason why no worktree can hold it.
     pub(super) target_fault: Option<(Oid, Option<String>)>,
     /// The tip of the target's counterpart in the remote, as far as known.
@@ -92,6 +94,7 @@ impl<'a> GitHost<'a> {
             vouched: HashSet::new(),
             busy: BTreeMap::new(),
             proof: None,
+            signed: None,
             target_fault: None,
             remote_tip: None,
             interrupt,
@@ -400,6 +403,10 @@ impl QueueHost for GitHost<'_> {
     fn note_verdict(&mut self, tree: &Oid, lines: Vec<String>) -> Result<()> {
         let lines = NoteLines::from([(tree.clone(), lines)]);
         self.context.store.add_notes(layout::VERDICTS, &lines)
+    }
+
+    fn sign(&mut self, landing: &TrainLanding) -> Result<SignedLanding> {
+        self.sign_landing(landing)
     }
 
     fn prepare(&mut self, landing: &TrainLanding) -> Result<Option<String>> {

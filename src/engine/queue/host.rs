@@ -193,6 +193,15 @@ pub struct TrainLanding {
     pub cars: Vec<LandingCar>,
 }
 
+/// A landing whose commits are signed, if they are to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SignedLanding {
+    /// The landing may go on.
+    Ready(TrainLanding),
+    /// The landing waits for the signer, for this reason.
+    Held(String),
+}
+
 /// The outcome of the commit phase of a landing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommitOutcome {
@@ -276,6 +285,10 @@ pub trait QueueHost {
     fn vouch(&mut self, ids: Vec<String>);
     /// Writes the note on a verified tree.
     fn note_verdict(&mut self, tree: &Oid, lines: Vec<String>) -> Result<()>;
+    /// Writes the commits of a landing again with signatures, if they are to be signed.
+    fn sign(&mut self, landing: &TrainLanding) -> Result<SignedLanding> {
+        Ok(SignedLanding::Ready(landing.clone()))
+    }
     /// Prepares a landing: takes the target's lock, looks for a reason to hold the landing and runs
     /// the pre-land hooks. Returns the reason, if there is one. Without a reason, the lock is kept
     /// until [`QueueHost::commit`] or [`QueueHost::abandon`].

@@ -7,7 +7,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::host::{CommitOutcome, LandingCar, QueueHost, QueuedEntry, TrainLanding};
+use super::host::{CommitOutcome, LandingCar, QueueHost, QueuedEntry, SignedLanding, TrainLanding};
 use super::worker::QueueWorker;
 use crate::domain::id::Oid;
 use crate::domain::queue::{EntryId, TrainId};
@@ -72,6 +72,14 @@ impl<H: QueueHost> QueueWorker<H> {
             "the train is not the one that was verified: {}",
             landing.new.short()
         );
+        let signed = match self.host.sign(landing)? {
+            SignedLanding::Ready(signed) => signed,
+            SignedLanding::Held(reason) => {
+                self.hold_landing(reason);
+                return Ok(false);
+            }
+        };
+        let landing = &signed;
         if let Some(reason) = self.host.prepare(landing)? {
             self.hold_landing(reason);
             return Ok(false);

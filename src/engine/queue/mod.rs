@@ -24,6 +24,7 @@ mod replay;
 mod rules_guard;
 mod runs;
 mod service;
+mod signing;
 pub(crate) mod status;
 mod trains;
 mod verification;

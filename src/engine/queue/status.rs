@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::context::QueueContext;
 use super::host::{QueuedEntry, TrainVerification};
-use crate::domain::id::Timestamp;
+use crate::domain::id::{Oid, Timestamp};
 use crate::keeper::files;
 use crate::process::{Lock, write_atomic};
 use crate::wire::keeper::{Assignment, KeeperFile as _, Work};
@@ -46,6 +46,16 @@ pub(crate) struct QueueStatus {
     /// The reason why nothing lands, if a person must act.
     #[serde(default)]
     pub problem: Option<String>,
+    /// The target's tip.
+    #[serde(default)]
+    tip: Option<String>,
+}
+
+impl QueueStatus {
+    /// Returns the problem that the last worker left behind. `None` if the target has moved since.
+    pub(crate) fn left_problem(self, tip: &Oid) -> Option<String> {
+        self.problem.filter(|_| self.tip.as_deref() == Some(tip.as_str()))
+    }
 }
 
 fn file(context: &QueueContext) -> PathBuf {
@@ -72,7 +82,8 @@ pub(super) fn write(
         }
     });
     let (verifying, problem) = (verifying.collect(), problem.map(str::to_owned));
-    if let Ok(bytes) = serde_json::to_vec(&QueueStatus { v: VERSION, verifying, problem }) {
+    let tip = context.tip().ok().map(|tip| tip.to_string());
+    if let Ok(bytes) = serde_json::to_vec(&QueueStatus { v: VERSION, verifying, problem, tip }) {
         std::fs::create_dir_all(context.folder()).ok();
         write_atomic(&file(context), &bytes).ok();
     }

@@ -319,6 +319,7 @@ fn queue(section: &Section<'_>, kind: JobKind) -> QueueSection {
             &[("squash", MergeStyle::Squash), ("merge", MergeStyle::Merge)],
             MergeStyle::Squash,
         ),
+        sign: section.flag_or("sign", "config"),
         pre_land: section.argv("pre-land", CommandKind::Hook),
         post_land: section.argv("post-land", CommandKind::Hook),
         keep_branches: section.flag("keep-branches", false),

@@ -13,6 +13,8 @@ pub(crate) struct Queue<'a> {
     pub target: &'a str,
     pub tip: &'a str,
     pub paused: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<&'a str>,
     pub running: bool,
     pub entries: Vec<QueuedBranch<'a>>,
     pub verifying: Vec<Verifying<'a>>,

@@ -14,6 +14,7 @@ mod remotes;
 mod rule_files;
 mod rules;
 mod settings;
+mod signing;
 mod squash;
 mod submodules;
 mod worktrees;
