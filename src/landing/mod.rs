@@ -2,6 +2,7 @@
 //! moves here.
 
 pub(crate) mod builder;
+pub(crate) mod finding_outcomes;
 pub(crate) mod history;
 mod merger;
 pub(crate) mod message;

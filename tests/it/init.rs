@@ -140,7 +140,7 @@ fn init_refuses_bad_names_and_existing_files() {
 
 fn finding(file: &str, line: u32, title: &str) -> Value {
     json!({
-        "file": file, "line": line, "severity": "high", "title": title, "trigger": "t", "impact": "i", "suggestion": "s",
+        "id": format!("found-{title}"), "file": file, "line": line, "severity": "high", "title": title, "trigger": "t", "impact": "i", "suggestion": "s",
     })
 }
 
@@ -184,15 +184,18 @@ fn review_recipe_output_feeds_the_fix_recipe() {
     scripted(&sandbox, ".harness/fix/harness.toml");
     let job = std::fs::read_to_string(sandbox.repo.join(".harness/fix/harness.toml")).unwrap();
     let job = job.replace("[\"npm\", \"test\"]", "[\"sh\", \"-c\", \"! grep -rn BAD src\"]");
+    let hook = r#"echo "$HARNESS_LANDS" >>"$HOME/lands""#;
+    let hook = serde_json::to_string(&["sh", "-c", hook]).unwrap();
+    let job = format!("{job}\n[queue]\npost-land = {hook}\n");
     sandbox.write(".harness/fix/harness.toml", &job);
     std::fs::rename(
         sandbox.repo.join("findings.json"),
         sandbox.repo.join(".harness/fix/findings.json"),
     )
     .unwrap();
-    let message = "Fix it\n\nFinding 1: fixed\nFinding 2: not so: a(2) is meant";
+    let message = "Fix it\n\nFinding 1: fixed\nFinding found-two: not so: a(2) is meant";
     let fix = format!("edit src/a.js 'a(3)'; commit_self '{message}'");
-    sandbox.script("src__a_dot_js", &format!("expect_brief 'Line 2: two'; {fix}"));
+    sandbox.script("src__a_dot_js", &format!("expect_brief 'Line 2: two (`found-two`)'; {fix}"));
     sandbox.script("src__b_dot_js", "edit src/b.js BAD");
     sandbox.run(&["start", "fix"]).exits(1);
     let fixed: Value =
@@ -208,6 +211,8 @@ fn review_recipe_output_feeds_the_fix_recipe() {
     assert_eq!((&fixed[1]["why"], &fixed[1]["commit"]), (&json!("a(2) is meant"), &Value::Null));
     assert_eq!(fixed[0]["commit"], sandbox.git(&["rev-parse", "harness/fix-1/result"]));
     assert_eq!(fixed[2]["commit"], Value::Null);
+    let lands = std::fs::read_to_string(sandbox.sign("lands")).unwrap();
+    assert_eq!(lands, "fix-1/src__a_dot_js:found-one\n", "the hook learns what was fixed");
 }
 
 #[test]

@@ -3,7 +3,6 @@
 mod counts;
 mod join;
 mod newest;
-mod outcome;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -13,7 +12,6 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::{Map, Value};
 
 use self::join::TaskOutput;
-use self::outcome::{FindingOutcome, StatedOutcomes};
 use super::names::{self, RunUse};
 use super::workspace::{self, Workspace};
 use crate::agent::prompt;
@@ -22,9 +20,9 @@ use crate::cli as args;
 use crate::domain::id::Oid;
 use crate::domain::state::Phase;
 use crate::domain::termination::Termination;
-use crate::domain::verdict::Candidate;
 use crate::error::{self, Advice};
 use crate::job::{OutputMerge, OutputSection};
+use crate::landing::finding_outcomes::{FindingOutcome, StatedOutcomes, findings_of, is_change};
 use crate::process::{self, Command, Environ, Lock, StopFlag, write_atomic};
 use crate::ui::json::{StatusContext, shown};
 use crate::ui::{Ui, human};
@@ -197,12 +195,13 @@ fn changes(workspace: &Workspace) -> Result<Vec<Value>> {
         let vars = serde_json::from_str(&task.vars).unwrap_or_else(|_| Value::Object(Map::new()));
         let (id, shown) = (task.id.as_str(), shown(state, task, s, &context));
         let commit = s.landed.as_ref().map(Oid::as_str);
-        if let Some(findings) = finding_objects(&vars) {
-            let stated = StatedOutcomes::parse(&messages(workspace, s.candidate.as_ref())?);
-            let changed = s.candidate.as_ref().map(|c| is_change(workspace, c)).transpose()?;
+        if let Some(findings) = findings_of(&vars) {
+            let stated = StatedOutcomes::read(&workspace.store, s.candidate.as_ref())?;
+            let changed =
+                s.candidate.as_ref().map(|c| is_change(&workspace.store, c)).transpose()?;
             let has_landed = commit.is_some() && changed == Some(true);
             for (number, finding) in findings.into_iter().enumerate() {
-                let outcome = stated.of(number + 1, has_landed, s.phase == Phase::Done);
+                let outcome = stated.of(number + 1, finding, has_landed, s.phase == Phase::Done);
                 let commit = commit.filter(|_| outcome == FindingOutcome::Fixed);
                 let fixed = cli::FixedFinding {
                     finding,
@@ -221,26 +220,6 @@ fn changes(workspace: &Workspace) -> Result<Vec<Value>> {
         }
     }
     Ok(items)
-}
-
-/// Returns true if a candidate changes files.
-fn is_change(workspace: &Workspace, candidate: &Candidate) -> Result<bool> {
-    Ok(workspace.store.repo().tree_of(&candidate.base)? != candidate.tree)
-}
-
-/// Returns the messages of a candidate's commits, the newest first.
-fn messages(workspace: &Workspace, candidate: Option<&Candidate>) -> Result<String> {
-    let Some(Candidate { commit, base, .. }) = candidate else { return Ok(String::new()) };
-    let range = format!("{base}..{commit}");
-    let args = ["log", "--format=%B", "--no-show-signature", range.as_str(), "--"];
-    let output = workspace.store.git().output(&args, b"")?;
-    anyhow::ensure!(output.code == Some(0), "git log: {}", output.stderr);
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// Returns the findings in a task's variables. Returns none unless all of them are objects.
-fn finding_objects(vars: &Value) -> Option<Vec<&Map<String, Value>>> {
-    vars.get("findings")?.as_array()?.iter().map(Value::as_object).collect()
 }
 
 /// Renders the job's template for people.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
+use super::checks::RuledEntry;
 use super::git_host::GitHost;
 use super::hooks::{HookLanding, HookRunner};
 use super::host::{CommitOutcome, LandingCar, TrainLanding};
@@ -12,6 +13,7 @@ use super::push::PushOutcome;
 use crate::domain::id::Oid;
 use crate::failpoint;
 use crate::job::QueueSection;
+use crate::landing::finding_outcomes::fixed_ids;
 use crate::store::journal::{LandingMove, Moved};
 use crate::store::notes::NoteLines;
 use crate::wire;
@@ -60,7 +62,7 @@ impl GitHost<'_> {
                 (None, None) => (None, Vec::new()),
             };
             let Some(argv) = argv else { continue };
-            let name = car.entry.id.to_string();
+            let name = landing_name(&ruled)?;
             match hooks.iter_mut().find(|hook| hook.argv == argv && hook.pinned == pinned) {
                 Some(hook) => hook.entries.push(name),
                 None => hooks.push(LandingHook { argv, pinned, entries: vec![name] }),
@@ -153,4 +155,19 @@ impl GitHost<'_> {
             tree: landing.tree.to_string(),
         }
     }
+}
+
+/// Returns the name of an entry for hooks: the branch, or `RUN/TASK`, with the ids of the findings
+/// that the task has fixed.
+fn landing_name(ruled: &RuledEntry) -> Result<String> {
+    let name = ruled.entry.id.to_string();
+    let Some((run, id)) = &ruled.task else { return Ok(name) };
+    let state = run.store.task_tip(&run.run, id)?.map(|(_, state)| state);
+    let candidate = state.and_then(|state| state.candidate);
+    let Some(candidate) = candidate.filter(|c| c.commit == ruled.entry.candidate) else {
+        return Ok(name);
+    };
+    let task = run.task(id)?;
+    let fixed = fixed_ids(&run.store, &task, &candidate)?;
+    Ok(if fixed.is_empty() { name } else { format!("{name}:{}", fixed.join(",")) })
 }

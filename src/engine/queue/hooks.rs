@@ -32,7 +32,7 @@ pub(super) struct HookLanding<'a> {
     pub old: &'a Oid,
     /// The tip after the landing.
     pub new: &'a Oid,
-    /// The landing entries: branches, or `RUN/TASK`.
+    /// The landing entries: branches, or `RUN/TASK`, with `:` and the ids of fixed findings.
     pub entries: Vec<String>,
 }
 
