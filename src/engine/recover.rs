@@ -338,9 +338,11 @@ pub(super) fn sweep_worktrees(ctx: &Context, state: &RunState) -> Result<usize> 
             .with_context(|| format!("cannot remove the worktree {}", path.display()))?;
         std::fs::remove_file(index.with_extension("setup")).ok();
         // The home of sandboxed sessions has copies of the user's login.
-        let home = index.with_extension(files::HOME);
-        crate::repo::remove_any(&home)
-            .with_context(|| format!("cannot remove {}", home.display()))?;
+        for extension in [files::HOME, files::CACHES] {
+            let left = index.with_extension(extension);
+            crate::repo::remove_any(&left)
+                .with_context(|| format!("cannot remove {}", left.display()))?;
+        }
         removed += 1;
     }
     if unused.is_all {

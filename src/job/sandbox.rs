@@ -3,7 +3,7 @@
 /// `[sandbox]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SandboxSection {
-    /// `mode`: the use of a sandbox. The default is off.
+    /// `mode`: the use of a sandbox. The default is auto.
     pub mode: SandboxMode,
 }
 

@@ -13,6 +13,7 @@
 
 mod attempt;
 mod built_in;
+mod caches;
 mod checks;
 mod evaluation;
 mod sandbox;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use super::caches::CacheFolders;
 use super::files;
 use crate::domain::id::Oid;
 use crate::domain::termination::Termination;
@@ -48,6 +49,7 @@ pub(super) struct AssignmentSandbox {
     spec: SandboxSpec,
     folders: AssignmentFolders,
     git: PrivateGit,
+    caches: CacheFolders,
 }
 
 impl AssignmentSandbox {
@@ -56,10 +58,10 @@ impl AssignmentSandbox {
     pub(super) fn prepare(
         repo: &Repo,
         dir: &Path,
-        assignment: &Assignment,
+        (assignment, env): (&Assignment, &Environ),
         worktree: &Worktree,
     ) -> Result<Option<Self>> {
-        let Some(sandbox) = Self::describe(repo, dir, assignment, worktree)? else {
+        let Some(sandbox) = Self::describe(repo, dir, (assignment, env), worktree)? else {
             return Ok(None);
         };
         let folders = &sandbox.folders;
@@ -75,7 +77,10 @@ impl AssignmentSandbox {
         }
         if let Some(home) = &folders.home {
             fill_home(home, &sandbox.spec)?;
+            let links = sandbox.spec.links.iter().map(|(at, _)| at);
+            remove_old_links(home, &sandbox.spec, links.chain(folders.named.links.keys()))?;
         }
+        sandbox.caches.make()?;
         let stores: Vec<PathBuf> = (0..folders.objects.len()).map(sandbox::object_store).collect();
         sandbox.git.write(repo, worktree, Path::new(sandbox::WORKTREE), &stores)?;
         Ok(Some(sandbox))
@@ -86,7 +91,7 @@ impl AssignmentSandbox {
     fn describe(
         repo: &Repo,
         dir: &Path,
-        assignment: &Assignment,
+        (assignment, env): (&Assignment, &Environ),
         worktree: &Worktree,
     ) -> Result<Option<Self>> {
         let Some(spec) = assignment.sandbox.as_ref().map(sandbox::existing) else {
@@ -103,6 +108,10 @@ impl AssignmentSandbox {
         };
         let readable = [files::PROMPT, files::FEEDBACK].map(|name| dir.join(name));
         let is_root = rustix::process::geteuid().is_root();
+        let search = env.value("PATH").unwrap_or_default();
+        let excluded = [common_dir, &worktree.path, &assignment.worktree.path];
+        let named = sandbox::named_paths(&spec, command_lines(assignment), search, &excluded);
+        let caches = CacheFolders::at(&own, assignment, &spec);
         let folders = AssignmentFolders {
             common_dir: common_dir.to_path_buf(),
             private_git: git.path.clone(),
@@ -115,20 +124,20 @@ impl AssignmentSandbox {
             home: session.map(|_| assignment.worktree.index.with_extension(files::HOME)),
             readable: readable.into_iter().filter(|path| path.is_file()).collect(),
             writable: Some(dir.join(files::LAST_MESSAGE)).filter(is_named).into_iter().collect(),
-            named: command_lines(assignment)
-                .flat_map(|argv| sandbox::argument_paths(&spec, argv, common_dir))
-                .collect(),
+            named,
+            overlays: caches.of_commands(),
             empty: own.join("empty"),
             users: is_root.then(|| own.join("passwd")),
         };
-        Ok(Some(Self { spec, folders, git }))
+        Ok(Some(Self { spec, folders, git, caches }))
     }
 
     /// Returns the sandbox of setup commands: with the machine's network, since they fetch
     /// packages, and without the files in the session's home.
     pub(super) fn setup_confinement(&self) -> Confinement {
         let spec = SandboxSpec { network: true, ..self.spec.clone() };
-        let folders = AssignmentFolders { home: None, ..self.folders.clone() };
+        let overlays = self.caches.of_setup();
+        let folders = AssignmentFolders { home: None, overlays, ..self.folders.clone() };
         sandbox::confine(&spec, &folders)
     }
 
@@ -157,7 +166,9 @@ impl AssignmentSandbox {
             spec: SandboxSpec { network: false, ..self.spec.clone() },
             folders: self.folders.clone(),
             git: self.git.clone(),
+            caches: CacheFolders::default(),
         };
+        sandbox.folders.overlays.clear();
         sandbox.folders.writable = vec![folder.clone()];
         let folder_text = folder.to_string_lossy().into_owned();
         let argv = ["sh", "-c", PACK, "sh", base.as_str(), &folder_text];
@@ -204,7 +215,7 @@ pub(super) fn head_commit(
     (assignment, env): (&Assignment, &Environ),
     (worktree, base): (&Worktree, &Oid),
 ) -> Result<Option<Oid>> {
-    match AssignmentSandbox::describe(repo, dir, assignment, worktree)? {
+    match AssignmentSandbox::describe(repo, dir, (assignment, env), worktree)? {
         None => Ok(worktree.head_commit(repo)),
         Some(sandbox) => sandbox
             .import(repo, dir, assignment, env, (worktree, base))
@@ -239,6 +250,23 @@ fn fill_home(home: &Path, spec: &SandboxSpec) -> Result<()> {
         if from.is_file() {
             std::fs::create_dir_all(to.parent().unwrap_or(home)).with_context(made)?;
             std::fs::copy(from, to).with_context(made)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the links that an earlier session's sandbox made in the home.
+fn remove_old_links<'a>(
+    home: &Path,
+    spec: &SandboxSpec,
+    links: impl Iterator<Item = &'a PathBuf>,
+) -> Result<()> {
+    let Some(user) = &spec.home else { return Ok(()) };
+    for name in links.filter_map(|link| link.strip_prefix(user).ok()) {
+        let folder = home.join(name.parent().unwrap_or(name));
+        // The earlier session may have put a link to elsewhere on the way.
+        if std::fs::canonicalize(&folder).is_ok_and(|real| real == folder) {
+            repo::remove_any(&home.join(name))?;
         }
     }
     Ok(())

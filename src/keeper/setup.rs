@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::AssignedWork;
+use super::caches;
 use super::files;
 use super::worktree::redactor;
 use crate::domain::termination::Termination;
@@ -91,10 +92,11 @@ fn mentioned_paths(setup: &[Vec<String>]) -> BTreeSet<&str> {
     words.map(|word| word.strip_prefix("./").unwrap_or(word)).collect()
 }
 
-/// Removes the mark of a worktree, so that the commands run again.
+/// Removes the mark of a worktree, and what the commands have downloaded, so that they run again.
 pub(super) fn forget(spec: &WorktreeSpec) {
     // A missing file is fine. Any other error recurs when the mark is written.
     std::fs::remove_file(SetupMark::path(spec)).ok();
+    caches::clear_setup(spec);
 }
 
 /// The use of an earlier set-up of a worktree.

@@ -81,7 +81,8 @@ pub(super) fn prepare(
         .reset_to(repo, &commit, &head, &spec.keep)
         .with_context(|| format!("cannot reset the worktree {}", spec.path.display()))?;
     failpoint::hit("keeper.worktree-reset");
-    let mut sandbox = AssignmentSandbox::prepare(repo, dir, &assigned.assignment, &worktree)?;
+    let source = (&assigned.assignment, &assigned.env);
+    let mut sandbox = AssignmentSandbox::prepare(repo, dir, source, &worktree)?;
     let confinement = sandbox.as_ref().map(AssignmentSandbox::setup_confinement);
     let untracked = match assigned.assignment.work {
         // A new file that git does not ignore would be part of the candidate.
@@ -91,7 +92,7 @@ pub(super) fn prepare(
     let restore = || {
         let stats = worktree.reset_sparing(repo, &commit, &head, &spec.keep, untracked)?;
         // The setup may have changed the private `.git`.
-        sandbox = AssignmentSandbox::prepare(repo, dir, &assigned.assignment, &worktree)?;
+        sandbox = AssignmentSandbox::prepare(repo, dir, source, &worktree)?;
         Ok(stats.spared > 0)
     };
     let surroundings = (confinement.as_ref(), stop);

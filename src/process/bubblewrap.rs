@@ -21,7 +21,7 @@ use super::{Environ, MARK};
 pub(crate) const ORDINARY_ID: u32 = 1000;
 
 /// The options of every sandbox, before the mounts.
-const NAMESPACES: [&str; 8] = [
+const NAMESPACES: [&str; 10] = [
     "--unshare-user",
     "--unshare-pid",
     "--unshare-ipc",
@@ -30,7 +30,29 @@ const NAMESPACES: [&str; 8] = [
     "--die-with-parent",
     "--new-session",
     "--clearenv",
+    "--cap-drop",
+    "ALL",
 ];
+
+/// Mounts overlays, and then starts bubblewrap. The arguments are the program `mount`, the folders
+/// of overlays, `--`, and the command line of bubblewrap. In the folder of an overlay, `0` and `1`
+/// are links to the lower layers. The names are relative, so that no character in a path is taken
+/// for a separator of mount options.
+const MOUNT_OVERLAYS: &str = r#"
+mount=$1; shift
+while [ "$1" != -- ]; do
+  cd "$1" || exit 1
+  lower=0
+  [ ! -e 1 ] || lower=0:1
+  "$mount" -t overlay overlay -o "userxattr,lowerdir=$lower,upperdir=upper,workdir=work" merged || exit 1
+  shift
+done
+shift
+cd / && exec "$@"
+"#;
+
+/// The folder of an overlay in which the overlay is mounted.
+const MERGED: &str = "merged";
 
 /// A mount of a sandbox. Later mounts cover earlier ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +77,33 @@ pub(crate) enum Mount {
     Empty(PathBuf),
     /// An earlier mount, which can no longer be written.
     Sealed(PathBuf),
+    /// A symbolic link.
+    Link {
+        /// The target, as the link names it.
+        to: PathBuf,
+        /// The path inside.
+        at: PathBuf,
+    },
+    /// A folder whose changes go to another folder: an overlay.
+    Overlay {
+        /// The folder of the overlay's layers; see [`OverlayTools`].
+        layers: PathBuf,
+        /// The path inside.
+        target: PathBuf,
+    },
+}
+
+/// The programs that mount an overlay. bubblewrap can do it from version 0.11 on, which many
+/// systems do not have. So a user namespace around the sandbox mounts overlays.
+///
+/// The folder of an overlay has the folders `upper`, `work` and `merged`, and links to the lower
+/// layers: `0`, and `1` if there is a second one below it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OverlayTools {
+    /// The program `unshare`.
+    pub unshare: PathBuf,
+    /// The program `mount`.
+    pub mount: PathBuf,
 }
 
 /// The sandbox of a command.
@@ -68,6 +117,8 @@ pub(crate) struct Confinement {
     pub network: bool,
     /// Other names of folders on the machine, such as one with `..`, and the paths inside.
     pub aliases: Vec<(PathBuf, PathBuf)>,
+    /// The programs that mount overlays. Without them, there are no overlays.
+    pub overlay: Option<OverlayTools>,
 }
 
 impl Mount {
@@ -78,6 +129,10 @@ impl Mount {
             Self::System => options.add(&["--dev", "/dev", "--proc", "/proc"], &[]),
             Self::Empty(target) => options.add(&["--tmpfs"], &[target]),
             Self::Sealed(target) => options.add(&["--remount-ro"], &[target]),
+            Self::Link { to, at } => options.add(&["--symlink"], &[to, at]),
+            Self::Overlay { layers, target } => {
+                options.add(&["--bind"], &[&layers.join(MERGED), target]);
+            }
         }
     }
 }
@@ -129,18 +184,41 @@ impl Confinement {
             Mount::ReadOnly { source, target } | Mount::Writable { source, target } => {
                 (source != target).then_some((source.as_path(), target.as_path()))
             }
-            Mount::System | Mount::Empty(_) | Mount::Sealed(_) => None,
+            Mount::System
+            | Mount::Empty(_)
+            | Mount::Sealed(_)
+            | Mount::Link { .. }
+            | Mount::Overlay { .. } => None,
         });
         moved.chain(aliases)
     }
 
+    /// Returns the folders of the overlays.
+    fn overlays(&self) -> impl Iterator<Item = &Path> {
+        self.mounts.iter().filter_map(|mount| match mount {
+            Mount::Overlay { layers, .. } => Some(layers.as_path()),
+            Mount::ReadOnly { .. }
+            | Mount::Writable { .. }
+            | Mount::System
+            | Mount::Empty(_)
+            | Mount::Sealed(_)
+            | Mount::Link { .. } => None,
+        })
+    }
+
     /// Returns bubblewrap's options for a command with this environment and working directory.
-    fn options(&self, env: &Environ, cwd: &Path, is_root: bool) -> Vec<u8> {
+    /// `user` and `group` are those of this process.
+    fn options(&self, env: &Environ, cwd: &Path, (user, group): (u32, u32)) -> Vec<u8> {
         let mut options = Options::default();
         options.add(&NAMESPACES, &[]);
-        if is_root {
-            let id = ORDINARY_ID.to_string();
-            options.add(&["--uid", &id, "--gid", &id], &[]);
+        // The namespace that mounts overlays shows this user as root.
+        let ids = match (user, self.overlays().next()) {
+            (0, _) => Some((ORDINARY_ID, ORDINARY_ID)),
+            (_, Some(_)) => Some((user, group)),
+            (_, None) => None,
+        };
+        if let Some((user, group)) = ids {
+            options.add(&["--uid", &user.to_string(), "--gid", &group.to_string()], &[]);
         }
         if !self.network {
             options.add(&["--unshare-net"], &[]);
@@ -158,31 +236,51 @@ impl Confinement {
     /// Writes the files that bubblewrap reads and writes. They stay open in every child until the
     /// value is dropped.
     pub(super) fn files(&self, env: &Environ, cwd: &Path) -> io::Result<SandboxFiles> {
-        let is_root = rustix::process::geteuid().is_root();
+        let user = rustix::process::geteuid().as_raw();
+        let group = rustix::process::getegid().as_raw();
         let mut options = memory_file("sandbox-options")?;
-        options.write_all(&self.options(env, cwd, is_root))?;
+        options.write_all(&self.options(env, cwd, (user, group)))?;
         options.rewind()?;
         Ok(SandboxFiles { options, report: memory_file("sandbox-report")? })
     }
 
-    /// Returns bubblewrap's arguments.
-    pub(super) fn arguments<'a>(
+    /// Returns the command line that starts a program in the sandbox.
+    pub(super) fn command_line<'a>(
         &self,
         files: &SandboxFiles,
         program: &Path,
         rest: impl Iterator<Item = &'a OsString>,
     ) -> Vec<OsString> {
         let fd = |file: &File| OsString::from(file.as_raw_fd().to_string());
-        let mut arguments: Vec<OsString> = vec![
+        let mut line = self.mount_overlays();
+        line.extend([
+            self.program.clone().into(),
             "--json-status-fd".into(),
             fd(&files.report),
             "--args".into(),
             fd(&files.options),
             "--".into(),
             self.inside(program).into(),
-        ];
-        arguments.extend(rest.map(|argument| self.translate(argument)));
-        arguments
+        ]);
+        line.extend(rest.map(|argument| self.translate(argument)));
+        line
+    }
+
+    /// Returns the beginning of the command line, which mounts the overlays in a namespace around
+    /// the sandbox. Empty without overlays.
+    fn mount_overlays(&self) -> Vec<OsString> {
+        let overlays: Vec<OsString> = self.overlays().map(OsString::from).collect();
+        let Some(tools) = self.overlay.as_ref().filter(|_| !overlays.is_empty()) else {
+            return Vec::new();
+        };
+        let mut line: Vec<OsString> = vec![tools.unshare.clone().into()];
+        let namespaces = ["--user", "--map-root-user", "--mount", "--propagation", "private"];
+        line.extend(namespaces.map(OsString::from));
+        line.extend(["--", "/bin/sh", "-c", MOUNT_OVERLAYS, "sh"].map(OsString::from));
+        line.push(tools.mount.clone().into());
+        line.extend(overlays);
+        line.push("--".into());
+        line
     }
 
     /// Returns the environment of bubblewrap itself.
@@ -268,6 +366,7 @@ mod tests {
             ],
             network: false,
             aliases: vec![(path("/x/../x/p01"), path("/run/w"))],
+            overlay: None,
         }
     }
 
@@ -284,13 +383,30 @@ mod tests {
     #[test]
     fn options_hold_mounts_in_order_and_the_environment() {
         let env = Environ::empty().with("HARNESS_WORKTREE", "/x/p01");
-        let options = confinement().options(&env, Path::new("/x/p01/src"), true);
+        let options = confinement().options(&env, Path::new("/x/p01/src"), (0, 0));
         let options = String::from_utf8(options).unwrap().replace('\0', " ");
         let expected = "--uid 1000 --gid 1000 --unshare-net --ro-bind / / --dev /dev --proc /proc --tmpfs /run \
                         --bind /x/p01 /run/w --remount-ro /run --chdir /run/w/src \
                         --setenv HARNESS_WORKTREE /run/w ";
         assert!(options.ends_with(expected), "{options}");
-        let ordinary = confinement().options(&env, Path::new("/"), false);
+        let ordinary = confinement().options(&env, Path::new("/"), (7, 8));
         assert!(!String::from_utf8(ordinary).unwrap().contains("--uid"));
+    }
+
+    #[test]
+    fn overlays_are_mounted_around_the_sandbox_and_bound_inside() {
+        let path = PathBuf::from;
+        let mut sandbox = confinement();
+        assert!(sandbox.mount_overlays().is_empty());
+        sandbox.mounts.push(Mount::Overlay { layers: path("/a/o"), target: path("/h/.npm") });
+        sandbox.overlay = Some(OverlayTools { unshare: path("/u"), mount: path("/m") });
+        let line = sandbox.mount_overlays();
+        assert_eq!(line.first().unwrap(), "/u");
+        assert_eq!(line[line.len() - 3..], ["/m", "/a/o", "--"]);
+        // Around the sandbox, the user is shown as root. Inside it must be the user again.
+        let options = sandbox.options(&Environ::empty(), Path::new("/"), (7, 8));
+        let options = String::from_utf8(options).unwrap().replace('\0', " ");
+        assert!(options.contains("--uid 7 --gid 8"), "{options}");
+        assert!(options.contains("--bind /a/o/merged /h/.npm"), "{options}");
     }
 }

@@ -115,9 +115,10 @@ fn sandboxed(
     env: &Environ,
 ) -> io::Result<(duct::Expression, SandboxFiles)> {
     let files = sandbox.files(env, &command.cwd)?;
-    let arguments = sandbox.arguments(&files, program, command.argv.iter().skip(1));
+    let mut line = sandbox.command_line(&files, program, command.argv.iter().skip(1)).into_iter();
     let own = Confinement::own_environment(&command.marker);
-    let expression = duct::cmd(&sandbox.program, arguments).dir("/").full_env(own.pairs());
+    let first = line.next().unwrap_or_default();
+    let expression = duct::cmd(first, line).dir("/").full_env(own.pairs());
     Ok((expression, files))
 }
 

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::path::{Component, Path, PathBuf};
 
+use super::programs::{Shown, Visibility};
 use crate::process::find_in_path;
-use crate::wire::keeper::SandboxSpec;
+use crate::wire::keeper::{OverlayPrograms, SandboxSpec};
 
 /// Folders that are hidden on every machine: homes, temporary folders and sockets.
 const HIDDEN: [&str; 6] = ["/tmp", "/var/tmp", "/run", "/var/run", "/home", "/root"];
@@ -24,20 +25,16 @@ const MASKED: [&str; 6] = [
 /// The folder of the machine's own keys.
 const HOST_KEYS: &str = "/etc/ssh";
 
-/// Folders of a home with programs and downloaded packages: they hold nothing private.
-const TOOLS: [&str; 28] = [
-    ".bun/bin",
-    ".cargo/bin",
-    ".cargo/git",
-    ".cargo/registry",
+/// Folders of a home with programs: they hold nothing private.
+const TOOLS: [&str; 22] = [
     ".asdf",
-    ".cache/go-build",
-    ".cache/pip",
-    ".cache/uv",
+    ".bun/bin",
+    ".cache/ms-playwright",
+    ".cache/puppeteer",
+    ".cargo/bin",
+    ".config/mise",
     ".deno/bin",
     ".fnm",
-    ".gradle/caches",
-    ".gradle/wrapper",
     ".local/bin",
     ".local/lib",
     ".local/share/claude",
@@ -45,16 +42,49 @@ const TOOLS: [&str; 28] = [
     ".local/share/mise",
     ".local/share/pnpm",
     ".local/share/uv",
-    ".m2/repository",
-    ".npm/_cacache",
     ".nvm",
     ".pyenv",
     ".rbenv",
     ".rustup",
     ".sdkman",
+    ".tool-versions",
     ".volta",
+];
+
+/// Folders of a home with downloaded packages. Programs write to them.
+const CACHES: [&str; 24] = [
+    ".bun/install/cache",
+    ".bundle/cache",
+    ".cache/composer",
+    ".cache/coursier",
+    ".cache/deno",
+    ".cache/go-build",
+    ".cache/node",
+    ".cache/pip",
+    ".cache/pnpm",
+    ".cache/pre-commit",
+    ".cache/pypoetry",
+    ".cache/uv",
+    ".cache/yarn",
+    ".cargo/git",
+    ".cargo/registry",
+    ".gradle/caches",
+    ".gradle/wrapper",
+    ".local/share/pnpm/store",
+    ".m2/repository",
+    ".npm/_cacache",
+    ".nuget/packages",
+    ".pub-cache",
+    ".yarn/berry",
     "go",
 ];
+
+/// Settings of package managers, which are shown if they hold no login.
+const SETTINGS: [&str; 5] =
+    [".cargo/config.toml", ".npmrc", ".yarnrc.yml", ".config/pip/pip.conf", ".config/uv/uv.toml"];
+
+/// Words in a settings file that may come with a login.
+const LOGINS: [&str; 6] = ["token", "auth", "password", "passwd", "secret", "@"];
 
 /// The facts about a machine and a repository.
 #[derive(Debug, Clone, Copy)]
@@ -89,21 +119,34 @@ pub(crate) fn specify(facts: &MachineFacts<'_>) -> Result<SandboxSpec, String> {
     hidden.extend(future_folder(facts.worktrees));
     hidden.extend(linked_worktrees(facts.common_dir));
     let work_tree = facts.work_tree.and_then(folder);
-    let kept = |path: &PathBuf| may_be_shown(path, facts, home.as_deref());
-    let mut visible: BTreeSet<PathBuf> = tools(path, home.as_deref()).collect();
-    // The file with the addresses of name servers is often a link to a folder of sockets.
-    visible.extend(std::fs::canonicalize("/etc/resolv.conf").ok());
-    visible.retain(|path| hidden.iter().any(|hidden| path.starts_with(hidden)) && kept(path));
+    let hidden: Vec<PathBuf> = hidden.into_iter().collect();
+    let rules = Visibility {
+        hidden: hidden.iter().chain(&work_tree).map(PathBuf::as_path).collect(),
+        closed: home.iter().chain(&work_tree).map(PathBuf::as_path).collect(),
+        excluded: vec![facts.common_dir, facts.worktrees],
+    };
+    let shown = tools(&rules, path, home.as_deref());
+    let caches = homes(path, home.as_deref()).into_iter();
+    let caches = caches.flat_map(|home| CACHES.map(|cache| home.join(cache)));
+    let caches = caches.filter_map(|path| folder(&path)).filter(|path| rules.may_show(path));
+    let caches: BTreeSet<PathBuf> = caches.collect();
+    let overlay = || {
+        let find = |name: &str| find_in_path(OsStr::new(name), path, Path::new("/")).ok();
+        Some(OverlayPrograms { unshare: find("unshare")?, mount: find("mount")? })
+    };
     Ok(SandboxSpec {
         program,
+        overlay: overlay(),
+        visible: shown.paths.into_iter().collect(),
+        links: shown.links.into_iter().collect(),
+        caches: caches.into_iter().collect(),
         home,
-        hidden: hidden.into_iter().collect(),
-        visible: visible.into_iter().collect(),
         masked: masked(),
         work_tree,
         network: true,
         home_files: Vec::new(),
         keeps_home: false,
+        hidden,
     })
 }
 
@@ -116,6 +159,7 @@ pub(crate) fn existing(spec: &SandboxSpec) -> SandboxSpec {
     SandboxSpec {
         hidden: existing(&spec.hidden),
         visible: existing(&spec.visible),
+        caches: existing(&spec.caches),
         masked: existing(&spec.masked),
         ..spec.clone()
     }
@@ -136,56 +180,65 @@ fn future_folder(path: &Path) -> Option<PathBuf> {
     }
 }
 
-/// Returns true if showing a path shows neither a home nor the repository as a whole.
-fn may_be_shown(path: &Path, facts: &MachineFacts<'_>, home: Option<&Path>) -> bool {
-    let closed = [Some(facts.common_dir), facts.work_tree, Some(facts.worktrees), home];
-    !closed.into_iter().flatten().any(|closed| closed.starts_with(path))
-}
-
-/// Returns the absolute paths in a command line that exist and that a sandbox may show: the folder
-/// of a script, or a folder of scripts. Where the folder of a script may not be shown, the script
-/// alone is.
-pub(crate) fn argument_paths(
+/// Returns the paths in hidden folders that command lines need: their programs, and the absolute
+/// paths among their arguments. Of a script the folder is shown, or the script alone where the
+/// folder may not be shown. `excluded` are folders of which nothing is shown.
+pub(crate) fn named_paths<'a>(
     spec: &SandboxSpec,
-    argv: &[String],
-    common_dir: &Path,
-) -> Vec<PathBuf> {
-    let is_hidden = |path: &Path| {
-        let mut hidden = spec.hidden.iter().chain(&spec.work_tree);
-        hidden.any(|hidden| path.starts_with(hidden)) || path.starts_with(common_dir)
+    command_lines: impl Iterator<Item = &'a Vec<String>>,
+    search: &OsStr,
+    excluded: &[&Path],
+) -> Shown {
+    let rules = Visibility {
+        hidden: spec.hidden.iter().chain(&spec.work_tree).map(PathBuf::as_path).collect(),
+        closed: spec.home.iter().chain(&spec.work_tree).map(PathBuf::as_path).collect(),
+        excluded: excluded.to_vec(),
     };
-    let closed = [Some(common_dir), spec.work_tree.as_deref(), spec.home.as_deref()];
-    let may_be_shown =
-        |path: &Path| is_hidden(path) && !closed.iter().flatten().any(|c| c.starts_with(path));
-    let shown = |path: PathBuf| {
-        let folder = path.parent().filter(|folder| {
-            let is_whole = spec.hidden.iter().any(|hidden| hidden == folder);
-            path.is_file() && !is_whole && may_be_shown(folder)
-        });
-        let folder = folder.map(Path::to_path_buf);
-        folder.or_else(|| may_be_shown(&path).then(|| path.clone()))
-    };
-    let arguments = argv.iter().map(Path::new).filter(|argument| argument.is_absolute());
-    arguments
-        .filter_map(|argument| std::fs::canonicalize(argument).ok())
-        .filter_map(shown)
-        .collect()
+    let mut shown = Shown::default();
+    for argv in command_lines {
+        let Some((program, arguments)) = argv.split_first() else { continue };
+        let found = match Path::new(program) {
+            path if path.is_absolute() => Some(path.to_path_buf()),
+            path if program.contains('/') => Some(path.to_path_buf()),
+            _ => find_in_path(OsStr::new(program), search, Path::new("/")).ok(),
+        };
+        let found = found.filter(|path| path.is_absolute());
+        found.iter().for_each(|program| rules.show_program(program, search, &mut shown));
+        for argument in arguments.iter().map(Path::new).filter(|path| path.is_absolute()) {
+            rules.show_argument(argument, search, &mut shown);
+        }
+    }
+    shown
 }
 
-/// Returns the folders of programs and packages, from PATH and from the homes that PATH names.
-fn tools<'a>(path: &'a OsStr, home: Option<&'a Path>) -> impl Iterator<Item = PathBuf> {
-    let mut folders = BTreeSet::new();
-    let mut homes: BTreeSet<PathBuf> = home.map(Path::to_path_buf).into_iter().collect();
+/// Returns the folders of programs, from PATH and from the homes that PATH names.
+fn tools(rules: &Visibility<'_>, path: &OsStr, home: Option<&Path>) -> Shown {
+    let mut shown = Shown::default();
     for entry in std::env::split_paths(path).filter(|entry| entry.is_absolute()) {
-        if let Some(libraries) = entry.parent().map(|prefix| prefix.join("lib")) {
-            // A program of a prefix finds its own files there, such as those of npm.
-            folders.extend(entry.ends_with("bin").then_some(libraries));
-        }
-        homes.extend(home_of(&entry));
-        folders.insert(entry);
+        rules.show_programs(&entry, &mut shown);
     }
-    folders.extend(homes.iter().flat_map(|home| TOOLS.map(|tools| home.join(tools))));
-    folders.into_iter().filter_map(|path| folder(&path))
+    let homes = homes(path, home);
+    let tools = homes.iter().flat_map(|home| TOOLS.map(|tools| home.join(tools)));
+    let settings = homes.iter().flat_map(|home| SETTINGS.map(|file| home.join(file)));
+    let settings = settings.filter(|file| has_no_login(file));
+    // The file with the addresses of name servers is often a link to a folder of sockets.
+    let all = tools.chain(settings).chain(Some(PathBuf::from("/etc/resolv.conf")));
+    let all = all.filter_map(|path| std::fs::canonicalize(path).ok());
+    shown.paths.extend(all.filter(|path| rules.may_show(path)));
+    shown
+}
+
+/// Returns true if a settings file has no word that comes with a login.
+fn has_no_login(file: &Path) -> bool {
+    let text = std::fs::read_to_string(file).map(|text| text.to_ascii_lowercase());
+    text.is_ok_and(|text| !LOGINS.iter().any(|word| text.contains(word)))
+}
+
+/// Returns the user's home and the homes that PATH names.
+fn homes(path: &OsStr, home: Option<&Path>) -> BTreeSet<PathBuf> {
+    let entries = std::env::split_paths(path).filter(|entry| entry.is_absolute());
+    let named = entries.filter_map(|entry| home_of(&entry));
+    home.map(Path::to_path_buf).into_iter().chain(named).collect()
 }
 
 /// Returns the home of a folder such as `/home/una/.cargo/bin`: the part before the first name
@@ -235,6 +288,9 @@ mod tests {
             hidden: vec![made.clone(), missing.clone()],
             visible: vec![missing.clone()],
             masked: vec![missing.clone()],
+            links: Vec::new(),
+            caches: Vec::new(),
+            overlay: None,
             work_tree: None,
             network: false,
             home_files: Vec::new(),
@@ -269,13 +325,21 @@ mod tests {
             hidden: vec![home.clone()],
             visible: Vec::new(),
             masked: Vec::new(),
+            links: Vec::new(),
+            caches: Vec::new(),
+            overlay: None,
             work_tree: repo.parent().map(Path::to_path_buf),
             network: false,
             home_files: Vec::new(),
             keeps_home: false,
         };
         let text = |path: &Path| path.to_string_lossy().into_owned();
-        let argv = [text(&script), text(&tool), text(&home), text(&repo), "/usr/bin".to_owned()];
-        assert_eq!(argument_paths(&spec, &argv, &repo), [script, home.join("tools")]);
+        let prompt = repo.join("harness/a/prompt.md");
+        std::fs::create_dir_all(prompt.parent().unwrap()).unwrap();
+        std::fs::write(&prompt, "").unwrap();
+        let mut argv = vec!["sh".to_owned()];
+        argv.extend([&script, &tool, &home, &repo, &prompt].map(|path| text(path)));
+        let shown = named_paths(&spec, [&argv].into_iter(), OsStr::new("/usr/bin"), &[&repo]);
+        assert_eq!(shown.paths.into_iter().collect::<Vec<_>>(), [script, home.join("tools")]);
     }
 }

@@ -9,14 +9,17 @@
 
 mod machine;
 mod probe;
+mod programs;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::process::{Confinement, Mount};
+use crate::process::{Confinement, Mount, OverlayTools};
 use crate::wire::keeper::SandboxSpec;
 
-pub(crate) use machine::{MachineFacts, argument_paths, existing, specify};
+pub(crate) use machine::{MachineFacts, existing, named_paths, specify};
 pub(crate) use probe::{SandboxChoice, choose};
+pub(crate) use programs::Shown;
 
 /// The folder of an assignment inside.
 pub(crate) const FOLDER: &str = "/run/harness";
@@ -53,8 +56,10 @@ pub(crate) struct AssignmentFolders {
     pub readable: Vec<PathBuf>,
     /// Files and folders of the assignment that can be written.
     pub writable: Vec<PathBuf>,
-    /// Paths that the command line names.
-    pub named: Vec<PathBuf>,
+    /// Paths that the command lines need.
+    pub named: Shown,
+    /// The folders of the overlays of caches, and the caches.
+    pub overlays: Vec<(PathBuf, PathBuf)>,
     /// An empty file.
     pub empty: PathBuf,
     /// The file that replaces `/etc/passwd`.
@@ -77,20 +82,28 @@ pub(crate) fn confine(spec: &SandboxSpec, folders: &AssignmentFolders) -> Confin
     let mut mounts = vec![same(Path::new("/")), Mount::System];
     let hidden = outermost(spec.hidden.iter().chain(&spec.work_tree));
     mounts.extend(hidden.iter().map(|path| Mount::Empty(path.to_path_buf())));
-    if let Some(home) = &spec.home {
-        mounts.push(match &folders.home {
-            Some(private) => writable(private, home),
-            None => Mount::Empty(home.clone()),
-        });
-    }
-    if let Some(top) = spec.work_tree.as_ref().filter(|top| !hidden.contains(&top.as_path())) {
-        // A folder of its own, so that it can be sealed.
-        mounts.push(Mount::Empty(top.clone()));
-    }
+    let home = spec.home.as_ref().map(|home| match &folders.home {
+        Some(private) => (home, writable(private, home)),
+        None => (home, Mount::Empty(home.clone())),
+    });
+    // A folder of its own, so that it can be sealed. A home that is the work tree is not sealed.
+    let top = spec.work_tree.as_ref().filter(|top| spec.home.as_ref() != Some(*top));
+    let own_top = top.filter(|top| !hidden.contains(&top.as_path()));
+    let own_top = own_top.map(|top| (top, Mount::Empty(top.clone())));
+    // One of the two may lie in the other.
+    let mut inner: Vec<(&PathBuf, Mount)> = home.into_iter().chain(own_top).collect();
+    inner.sort_by_key(|(path, _)| *path);
+    mounts.extend(inner.into_iter().map(|(_, mount)| mount));
     mounts.push(writable(&folders.private_git, &folders.common_dir));
-    let shown = outermost(spec.visible.iter().chain(&folders.named));
-    mounts.extend(shown.into_iter().map(same));
-    mounts.extend(spec.work_tree.iter().cloned().map(Mount::Sealed));
+    let shown = outermost(spec.visible.iter().chain(&folders.named.paths));
+    let links = spec.links.iter().map(|(at, to)| (at, to)).chain(&folders.named.links);
+    let links: BTreeMap<&PathBuf, &PathBuf> = links.collect();
+    let is_shown = |path: &Path| shown.iter().any(|shown| path.starts_with(shown));
+    let links = links.into_iter().filter(|(at, _)| !is_shown(at));
+    mounts.extend(links.map(|(at, to)| Mount::Link { at: at.clone(), to: to.clone() }));
+    mounts.extend(shown.iter().map(|path| same(path)));
+    mounts.extend(caches(spec, folders));
+    mounts.extend(top.cloned().map(Mount::Sealed));
 
     mounts.push(Mount::Empty(FOLDER.into()));
     mounts.push(writable(&folders.worktree, Path::new(WORKTREE)));
@@ -115,7 +128,27 @@ pub(crate) fn confine(spec: &SandboxSpec, folders: &AssignmentFolders) -> Confin
         mounts,
         network: spec.network,
         aliases: vec![(folders.worktree_name.clone(), WORKTREE.into())],
+        overlay: spec.overlay.as_ref().map(|programs| OverlayTools {
+            unshare: programs.unshare.clone(),
+            mount: programs.mount.clone(),
+        }),
     }
+}
+
+/// Returns the mounts of the caches.
+fn caches(spec: &SandboxSpec, folders: &AssignmentFolders) -> Vec<Mount> {
+    if spec.overlay.is_some() {
+        let overlay = |(layers, cache): &(PathBuf, PathBuf)| Mount::Overlay {
+            layers: layers.clone(),
+            target: cache.clone(),
+        };
+        return folders.overlays.iter().map(overlay).collect();
+    }
+    if spec.network {
+        return Vec::new();
+    }
+    let read_only = |path: &Path| Mount::ReadOnly { source: path.into(), target: path.into() };
+    outermost(spec.caches.iter()).into_iter().map(read_only).collect()
 }
 
 /// Returns the paths that lie in no other of these paths, sorted and without duplicates.
@@ -134,6 +167,7 @@ fn outermost<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> Vec<&'a Path> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::keeper::OverlayPrograms;
 
     fn spec() -> SandboxSpec {
         let paths = |paths: &[&str]| paths.iter().map(PathBuf::from).collect();
@@ -143,6 +177,9 @@ mod tests {
             hidden: paths(&["/tmp", "/home", "/run", "/srv/repo.harness"]),
             visible: paths(&["/home/una/.cargo/bin"]),
             masked: paths(&["/etc/shadow"]),
+            links: Vec::new(),
+            caches: paths(&["/home/una/.npm/_cacache"]),
+            overlay: None,
             work_tree: Some("/home/una/repo".into()),
             network: true,
             home_files: Vec::new(),
@@ -169,7 +206,9 @@ mod tests {
         let at = |mount: &Mount| match mount {
             Mount::ReadOnly { target, .. }
             | Mount::Writable { target, .. }
+            | Mount::Overlay { target, .. }
             | Mount::Empty(target) => Path::new(path).starts_with(target),
+            Mount::Link { at, .. } => Path::new(path) == at,
             Mount::System => path.starts_with("/proc") || path.starts_with("/dev"),
             Mount::Sealed(_) => false,
         };
@@ -179,7 +218,11 @@ mod tests {
     fn source(mount: &Mount) -> Option<&Path> {
         match mount {
             Mount::ReadOnly { source, .. } | Mount::Writable { source, .. } => Some(source),
-            Mount::System | Mount::Empty(_) | Mount::Sealed(_) => None,
+            Mount::System
+            | Mount::Empty(_)
+            | Mount::Sealed(_)
+            | Mount::Link { .. }
+            | Mount::Overlay { .. } => None,
         }
     }
 
@@ -240,5 +283,51 @@ mod tests {
         let sandbox = confine(&spec(), &folders);
         let list = decides(&sandbox, "/run/harness/objects/0/info/alternates");
         assert_eq!(source(&list), Some(folders.empty.as_path()));
+    }
+
+    #[test]
+    fn home_in_the_work_tree_and_work_tree_as_home_can_be_written() {
+        let folders = folders();
+        let mut spec = spec();
+        spec.home = Some("/home/una/repo/home".into());
+        let sandbox = confine(&spec, &folders);
+        assert_eq!(
+            decides(&sandbox, "/home/una/repo/home/x"),
+            Mount::Empty("/home/una/repo/home".into())
+        );
+        assert_eq!(decides(&sandbox, "/home/una/repo/src"), Mount::Empty("/home/una/repo".into()));
+        spec.home = spec.work_tree.clone();
+        let sandbox = confine(&spec, &folders);
+        assert!(!sandbox.mounts.contains(&Mount::Sealed("/home/una/repo".into())));
+        let git = decides(&sandbox, "/home/una/repo/.git/HEAD");
+        assert_eq!(source(&git), Some(folders.private_git.as_path()));
+    }
+
+    #[test]
+    fn caches_are_overlays_or_only_seen_where_nothing_can_be_downloaded() {
+        let cache = PathBuf::from("/home/una/.npm/_cacache");
+        let (mut spec, mut folders) = (spec(), folders());
+        let sees = |spec: &SandboxSpec, folders: &AssignmentFolders| {
+            decides(&confine(spec, folders), "/home/una/.npm/_cacache/x")
+        };
+        assert_eq!(sees(&spec, &folders), Mount::Empty("/home/una".into()));
+        spec.network = false;
+        assert_eq!(source(&sees(&spec, &folders)), Some(cache.as_path()));
+        spec.overlay = Some(OverlayPrograms { unshare: "/u".into(), mount: "/m".into() });
+        folders.overlays = vec![("/o".into(), cache.clone())];
+        let overlay = Mount::Overlay { layers: "/o".into(), target: cache };
+        assert_eq!(sees(&spec, &folders), overlay);
+    }
+
+    #[test]
+    fn links_are_made_unless_their_folder_is_shown() {
+        let mut folders = folders();
+        let links = [("/home/una/.cargo/bin/x", "y"), ("/home/una/current", "versions/20")];
+        folders.named.links = links.map(|(at, to)| (at.into(), to.into())).into();
+        let sandbox = confine(&spec(), &folders);
+        let is_link = |mount: &&Mount| matches!(mount, Mount::Link { .. });
+        let made: Vec<&Mount> = sandbox.mounts.iter().filter(is_link).collect();
+        let at = PathBuf::from("/home/una/current");
+        assert_eq!(made, [&Mount::Link { at, to: "versions/20".into() }]);
     }
 }

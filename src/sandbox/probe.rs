@@ -1,14 +1,15 @@
 //! The probe: a command in a sandbox tries what a sandbox must prevent. The sandbox is used only if
 //! nothing succeeds.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{AssignmentFolders, MachineFacts, confine, existing, specify};
+use super::{AssignmentFolders, MachineFacts, TMP, confine, existing, specify};
 use crate::domain::termination::Termination;
-use crate::process::{self, Command, Containment, Environ, StopFlag};
+use crate::process::{self, Command, Containment, Environ, Mount, StopFlag};
 use crate::wire::keeper::SandboxSpec;
 
 /// Prints a line for each attempt that succeeds. The arguments are a file of the shared `.git`, and
@@ -19,10 +20,18 @@ hidden=$1; shift
 [ ! -e "$hidden" ] || echo "the shared .git can be seen"
 [ "$(ls -d /proc/[0-9]* | wc -l)" -lt 8 ] || echo "processes outside can be seen"
 [ "$(grep -c : /proc/net/dev)" -le 1 ] || echo "there is a network"
+grep -q '^CapPrm:[[:space:]]*0*$' /proc/self/status || echo "it has capabilities"
+if [ -e "$TMPDIR/cache" ]; then
+  [ "$(cat "$TMPDIR/cache/package")" = lower ] || echo "an overlay does not show its lower layer"
+  echo upper >"$TMPDIR/cache/package" || echo "an overlay cannot be written"
+fi
 (: >worktree-file) 2>/dev/null || echo "the worktree cannot be written"
 for file; do (: >"$file") 2>/dev/null; done
 echo tried
 "#;
+
+/// The folder of the overlay that the probe tries.
+const CACHE: &str = "cache";
 
 /// The time limit of the probe.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -56,7 +65,7 @@ impl SandboxChoice {
     pub(crate) fn describe(&self) -> String {
         match self {
             Self::Sandboxed(_) => "bubblewrap".into(),
-            Self::Unavailable(why) => format!("none: {why}"),
+            Self::Unavailable(why) => format!("unsandboxed: {why}"),
             Self::Off => "off".into(),
         }
     }
@@ -64,10 +73,16 @@ impl SandboxChoice {
 
 /// Chooses the sandbox of a machine, after it has withstood the probe.
 pub(crate) fn choose(facts: &MachineFacts<'_>) -> SandboxChoice {
-    let tried = specify(facts).and_then(|spec| {
-        withstands(&spec, facts).map(|()| spec).map_err(|error| format!("{error:#}"))
+    let tries = |spec: &SandboxSpec| withstands(spec, facts).map_err(|error| format!("{error:#}"));
+    let chosen = specify(facts).and_then(|mut spec| {
+        match tries(&spec) {
+            // Overlays need more than the rest, such as another kernel.
+            Err(_) if spec.overlay.take().is_some() => tries(&spec)?,
+            other => other?,
+        }
+        Ok(spec)
     });
-    match tried {
+    match chosen {
         Ok(spec) => SandboxChoice::Sandboxed(Box::new(spec)),
         Err(why) => SandboxChoice::Unavailable(why),
     }
@@ -77,9 +92,18 @@ pub(crate) fn choose(facts: &MachineFacts<'_>) -> SandboxChoice {
 fn withstands(spec: &SandboxSpec, facts: &MachineFacts<'_>) -> Result<()> {
     let name = format!("probe-{}", std::process::id());
     let folder = facts.common_dir.join("harness").join(&name);
+    remove(&folder);
     let result = try_in(&folder, &name, spec, facts);
-    std::fs::remove_dir_all(&folder).ok();
+    remove(&folder);
     result
+}
+
+/// Removes the folder of a probe.
+fn remove(folder: &Path) {
+    // The kernel makes a folder without permissions there.
+    let work = folder.join(CACHE).join("work/work");
+    std::fs::set_permissions(work, std::fs::Permissions::from_mode(0o700)).ok();
+    std::fs::remove_dir_all(folder).ok();
 }
 
 fn try_in(folder: &Path, name: &str, spec: &SandboxSpec, facts: &MachineFacts<'_>) -> Result<()> {
@@ -110,15 +134,28 @@ fn try_in(folder: &Path, name: &str, spec: &SandboxSpec, facts: &MachineFacts<'_
     argv.push(text(&facts.common_dir.join("harness")));
     argv.extend(forbidden.iter().map(|path| text(path)));
     let (stdout, stderr) = (folder.join("out"), folder.join("err"));
-    let confinement = confine(&SandboxSpec { network: false, ..existing(spec) }, &folders);
+    let mut confinement = confine(&SandboxSpec { network: false, ..existing(spec) }, &folders);
+    let layers = folder.join(CACHE);
+    let lower = layers.join("lower/package");
+    if spec.overlay.is_some() {
+        for name in ["upper", "work", "merged", "lower"] {
+            std::fs::create_dir_all(layers.join(name)).with_context(made)?;
+        }
+        std::fs::write(&lower, "lower\n").with_context(made)?;
+        std::os::unix::fs::symlink("lower", layers.join("0")).with_context(made)?;
+        confinement.mounts.push(Mount::Overlay { layers, target: Path::new(TMP).join(CACHE) });
+    }
     let command = Command::new(argv, &folders.worktree, name, stdout.clone(), stderr.clone())
-        .env(Environ::empty().with("PATH", "/usr/local/bin:/usr/bin:/bin"))
+        .env(Environ::empty().with("PATH", "/usr/local/bin:/usr/bin:/bin").with("TMPDIR", TMP))
         .timeout(TIMEOUT)
         .containment(Containment::Marker)
         .sandbox(Some(confinement));
     let ended = process::run(&command, &StopFlag::new()?)?;
     let printed = std::fs::read_to_string(&stdout)?;
     let lines: Vec<&str> = printed.lines().collect();
+    if lower.exists() && std::fs::read_to_string(&lower)? != "lower\n" {
+        bail!("the sandbox leaks: an overlay does not keep its lower layer");
+    }
     let written = forbidden.iter().find(|path| path.exists() && !before.contains(path));
     if let Some(path) = written {
         bail!("the sandbox leaks: it can write {}", path.display());

@@ -16,6 +16,7 @@ pub use checks::{
 pub(crate) use checks::{CheckOutcome, ChecksOutcome, ChecksWork};
 
 use super::facts::{WireSessionReport, WireTermination};
+pub(crate) use super::sandbox::{OverlayPrograms, SandboxSpec};
 use super::{WrongVersion, decode};
 
 mod checks;
@@ -48,6 +49,9 @@ pub(crate) mod files {
     pub(crate) const OUTCOME: &str = "outcome.json";
     /// The extension of the home of sandboxed sessions, a folder beside the worktree's record.
     pub(crate) const HOME: &str = "home";
+    /// The extension of the folder with the changes of setup commands to caches, beside the
+    /// worktree's record.
+    pub(crate) const CACHES: &str = "caches";
     /// The seal of the outcome.
     pub(crate) const OUTCOME_SEAL: &str = "outcome.seal";
     /// The folder for temporary files of the command.
@@ -71,32 +75,6 @@ pub(crate) struct Assignment {
     /// The sandbox of the commands; `None` for commands with the rights of the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<SandboxSpec>,
-}
-
-/// The sandbox of an assignment's commands, as far as it is the same for all assignments on this
-/// machine. All paths are absolute and without links.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct SandboxSpec {
-    /// The program `bwrap`.
-    pub program: PathBuf,
-    /// The user's home. Inside, another folder is there.
-    pub home: Option<PathBuf>,
-    /// Folders that are empty inside.
-    pub hidden: Vec<PathBuf>,
-    /// Folders and files in hidden folders that can be read inside.
-    pub visible: Vec<PathBuf>,
-    /// Files that are empty inside.
-    pub masked: Vec<PathBuf>,
-    /// The folder of the user's work tree, which is empty inside but for `.git`.
-    pub work_tree: Option<PathBuf>,
-    /// True if the commands have the machine's network.
-    pub network: bool,
-    /// Files of the home of which the session gets copies, as paths in the home.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub home_files: Vec<String>,
-    /// True if the session continues one in the same worktree, with the home that it left.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub keeps_home: bool,
 }
 
 /// A worktree, and the state in which the work starts.

@@ -14,6 +14,7 @@ pub mod plan;
 pub mod queue;
 pub mod request;
 pub mod run;
+mod sandbox;
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;

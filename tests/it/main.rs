@@ -35,6 +35,7 @@ mod reviews;
 mod rule_files;
 mod sandbox;
 mod sandbox_attacks;
+mod sandboxed_runs;
 mod scenarios;
 mod screens;
 mod sessions;

@@ -25,9 +25,11 @@ run = ["git", "--version"]
 when = ["landing"]
 END"#;
 
-/// The grader is the same scripted program in another worktree.
+/// The grader is the same scripted program with another prompt.
 fn script(sandbox: &Sandbox, name: &str, writes: &str, says: &serde_json::Value) {
-    let body = format!("case $PWD in\n*/e01) echo '{says}' ;;\n*) {writes}\n;;\nesac");
+    let body = format!(
+        "if grep -q '^You grade' \"$HARNESS_PROMPT_FILE\"; then echo '{says}'\nelse {writes}\nfi"
+    );
     sandbox.script(name, &body);
 }
 

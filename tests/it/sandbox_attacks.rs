@@ -8,7 +8,7 @@ use crate::job::TestJob;
 use crate::sandbox::Sandbox;
 
 /// Returns the reason why the attacks are skipped, if this machine has no sandbox.
-fn missing_sandbox() -> Option<String> {
+pub(crate) fn missing_sandbox() -> Option<String> {
     let probe = ["--unshare-user", "--unshare-pid", "--unshare-net", "--ro-bind", "/", "/", "true"];
     let made = Command::new("bwrap").args(probe).output();
     let works = made.as_ref().is_ok_and(|output| output.status.success());

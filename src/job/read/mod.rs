@@ -207,7 +207,7 @@ fn when(section: &Section<'_>, possible: CheckWhen) -> CheckWhen {
 fn sandbox(section: &Section<'_>) -> SandboxSection {
     let modes =
         [("auto", SandboxMode::Auto), ("require", SandboxMode::Require), ("off", SandboxMode::Off)];
-    SandboxSection { mode: section.choice("mode", &modes, SandboxMode::Off) }
+    SandboxSection { mode: section.choice("mode", &modes, SandboxMode::Auto) }
 }
 
 fn scope(section: &Section<'_>, output: Option<&OutputSection>) -> ScopeSection {
