@@ -1,13 +1,13 @@
 //! The dispatcher: starts owed effects, journals the events that follow from observations, and
 //! reports the events.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use anyhow::Result;
 
+use super::disk_watch::DiskWatch;
 use super::in_flight::{InFlight, WorkId};
 use super::interrupts::{Interrupts, SignalResponse};
 use super::keeper_folders::KeeperFolders;
@@ -15,6 +15,7 @@ use super::queue::WorkerNotice;
 use super::queue::client::{QueueClient, WorkerView};
 use super::reviews::ReviewBranches;
 use super::run_journal::{DurableChanges, JournaledEvent, RunJournal};
+use super::stash_watch::StashWatch;
 use super::target_health::TargetHealth;
 use super::work::attempt;
 use super::work::evaluation;
@@ -30,7 +31,6 @@ use crate::domain::verdict::Finding;
 use crate::keeper;
 use crate::store::RunProof;
 use crate::store::chain::Ledger;
-use crate::store::stash::StashGuard;
 
 /// The interval at which requests are read and the display is refreshed.
 const TICK: Duration = Duration::from_millis(200);
@@ -68,17 +68,10 @@ pub(crate) struct Engine<'a> {
     pub(super) folders: KeeperFolders,
     /// The run's side of the merge queue.
     pub(super) queue: QueueClient,
-    /// The other process that works on the queue, as reported.
-    pub(super) queue_holder: Option<String>,
     pub(super) health: TargetHealth,
-    /// The user's stash while agents work.
-    pub(super) stash: Option<StashGuard>,
-    /// The findings about attempts that took changes out of the user's stash.
-    pub(super) stash_takers: BTreeMap<(TaskId, u32), Finding>,
-    /// The branches under review.
+    pub(super) stash: StashWatch,
     pub(super) review_branches: ReviewBranches,
-    /// True if the disk is too full to start attempts.
-    pub(super) disk_full: bool,
+    pub(super) disk: DiskWatch,
     pub(super) interrupts: Interrupts,
     pub(super) sender: Sender<Message>,
     receiver: Receiver<Message>,
@@ -109,17 +102,16 @@ pub(crate) fn prepare<'a>(
         in_flight: InFlight::default(),
         folders: KeeperFolders::default(),
         queue: QueueClient::default(),
-        queue_holder: None,
         health: TargetHealth::default(),
-        stash: None,
-        stash_takers: BTreeMap::new(),
+        stash: StashWatch::default(),
         review_branches: ReviewBranches::default(),
-        disk_full: false,
+        disk: DiskWatch::default(),
         interrupts: Interrupts::default(),
         sender,
         receiver,
     };
-    engine.resume_stash_guard();
+    let notes = engine.stash.resume(&engine.ctx);
+    engine.report_notes(notes);
     recover::recover(&mut engine, missing)?;
     Ok(engine)
 }
@@ -148,7 +140,12 @@ impl Engine<'_> {
             Ok(exit)
         });
         if stopped.is_ok() {
-            self.end_stash_watch();
+            let agents_work =
+                self.in_flight.has_agents() || self.journal.state().count(&Phase::Running) > 0;
+            if !agents_work {
+                let notes = self.stash.end(&self.ctx);
+                self.report_notes(notes);
+            }
             self.folders.remove_all();
         }
         stopped
@@ -162,7 +159,8 @@ impl Engine<'_> {
             })?;
         }
         loop {
-            self.watch_stash();
+            let notes = self.stash.learn(&self.ctx);
+            self.report_notes(notes);
             self.apply_requests()?;
             self.check_probe()?;
             self.check_review_branches()?;
@@ -259,6 +257,13 @@ impl Engine<'_> {
         self.report_events(&durable.events);
         self.drop_published(&durable.published);
         self.folders.remove_many();
+    }
+
+    /// Reports notes for people.
+    pub(super) fn report_notes(&mut self, notes: Vec<String>) {
+        for note in notes {
+            (self.report)(RunReport::Note(note));
+        }
     }
 
     fn poll_interval(&self) -> Duration {

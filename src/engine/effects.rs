@@ -10,7 +10,7 @@ use super::dispatcher::{Engine, FinishedWork, Message};
 use super::in_flight::WorkId;
 use super::work::attempt::{self, AttemptLaunch, Launched};
 use super::work::verification::{self, VerificationAssignment};
-use super::{Context, RunReport, target_checks};
+use super::{Context, target_checks};
 use crate::ambient;
 use crate::domain::id::TaskId;
 use crate::domain::machine::{Effect, Observation, owed};
@@ -25,9 +25,6 @@ use crate::verify::CheckStage;
 /// The number of waiting candidates that count as a backlog, as a multiple of the parallel
 /// verifications.
 const WAITING_PER_VERIFICATION: usize = 2;
-
-/// Bytes in a megabyte.
-const MB: u64 = 1_000_000;
 
 impl Engine<'_> {
     /// Starts every owed effect that the limits permit. Returns true if an effect was started.
@@ -79,7 +76,8 @@ impl Engine<'_> {
             begun |= self.exchange(&queued)?;
         }
         if !launches.is_empty() {
-            self.guard_stash();
+            let notes = self.stash.begin(&self.ctx, self.in_flight.has_agents());
+            self.report_notes(notes);
             // Journal first: the event must exist before the keeper starts.
             let events = self.journal.record_starts()?;
             crate::failpoint::hit("attempt.journaled");
@@ -92,18 +90,11 @@ impl Engine<'_> {
         Ok(begun)
     }
 
-    /// Returns true if the disk is too full to save an agent's work. Reports a full disk once, not
-    /// on every call.
+    /// Returns true if the disk is too full to save an agent's work.
     fn is_disk_full(&mut self) -> bool {
-        let least = self.ctx.job.limits.min_free_mb;
-        let folders = [self.ctx.store.repo().common_dir(), self.ctx.worktrees.as_path()];
-        let note = low_disk(folders, least);
-        let full = note.is_some();
-        if let Some(note) = note.filter(|_| !self.disk_full) {
-            (self.report)(RunReport::Note(note));
-        }
-        self.disk_full = full;
-        full
+        let note = self.disk.look(&self.ctx);
+        self.report_notes(note.into_iter().collect());
+        self.disk.is_full()
     }
 
     /// Returns true if too many candidates wait for verification: the candidate of a new attempt
@@ -242,7 +233,7 @@ impl Engine<'_> {
         let (wait, task) = (self.options.keeper_wait(), task.clone());
         let earlier = self.folders.earlier_result(&format!("t.{task}.{attempt}"));
         let work = WorkId::Verification(task.clone(), attempt);
-        let taker = self.stash_takers.get(&(task.clone(), attempt)).cloned();
+        let taker = self.stash.taken_by(&task, attempt);
         self.spawn(work, Some(worktree.clone()), move |ctx| {
             let mut findings = Vec::new();
             if scoped {
@@ -263,17 +254,6 @@ impl Engine<'_> {
             Ok(FinishedWork::Verified(Box::new(assignment), result))
         })
     }
-}
-
-/// Returns the reason why no attempt starts, if the disk of one of these folders has less than
-/// `least` megabytes free.
-pub(crate) fn low_disk(folders: [&Path; 2], least: u64) -> Option<String> {
-    let free = folders.map(|folder| Some((process::free_space(folder).ok()? / MB, folder)));
-    let (mb, folder) = free.into_iter().flatten().find(|(mb, _)| *mb < least)?;
-    Some(format!(
-        "only {mb} MB are free on the disk of {}: not starting agents until there are {least} (`[limits] min-free-mb`)",
-        folder.display()
-    ))
 }
 
 /// Returns the verification of the run's base, or `None` if no check applies to the base.

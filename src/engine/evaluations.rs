@@ -39,7 +39,8 @@ impl Engine<'_> {
             None => self.slots.take(EVALUATIONS),
         };
         let wait = self.options.keeper_wait();
-        self.guard_stash();
+        let notes = self.stash.begin(&self.ctx, self.in_flight.has_agents());
+        self.report_notes(notes);
         Ok(self.spawn(work, Some(worktree.clone()), move |ctx| {
             Ok(FinishedWork::Evaluated(
                 evaluation::evaluate(ctx, &assignment, &worktree, wait)?.map(Box::new),
@@ -55,7 +56,8 @@ impl Engine<'_> {
     ) -> Result<bool> {
         let WorkId::Evaluation(task, attempt) = work else { return Ok(false) };
         let Some(result) = result else { return Ok(true) };
-        self.restore_stash(work);
+        let notes = self.stash.restore(&self.ctx, work);
+        self.report_notes(notes);
         let decisions = self.observe(result.observation);
         if let (Some(payload), false) = (result.payload, decisions.is_empty()) {
             self.journal.add_payload(task, payload);

@@ -67,6 +67,11 @@ impl InFlight {
         self.threads.keys().chain(&self.unattended).filter(|work| counts(work)).count()
     }
 
+    /// Returns true if an agent or an evaluator works.
+    pub(super) fn has_agents(&self) -> bool {
+        self.count(|work| matches!(work, WorkId::Attempt(..) | WorkId::Evaluation(..))) > 0
+    }
+
     /// Returns true if a thread carries out work.
     pub(super) fn has_threads(&self) -> bool {
         !self.threads.is_empty()

@@ -203,15 +203,11 @@ impl Engine<'_> {
 
     /// Tells people once that another process works on the queue.
     pub(super) fn note_other_worker(&mut self) {
-        let holder = self.queue.worker().and_then(|worker| worker.holder);
-        if holder != self.queue_holder {
-            if let Some(holder) = &holder {
-                let target = layout::short(&self.ctx.manifest.target);
-                (self.report)(RunReport::Note(format!(
-                    "another process works on the merge queue of `{target}` ({holder}): it lands this run's tasks"
-                )));
-            }
-            self.queue_holder = holder;
+        if let Some(holder) = self.queue.new_holder() {
+            let target = layout::short(&self.ctx.manifest.target);
+            (self.report)(RunReport::Note(format!(
+                "another process works on the merge queue of `{target}` ({holder}): it lands this run's tasks"
+            )));
         }
     }
 }

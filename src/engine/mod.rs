@@ -7,6 +7,7 @@
 
 mod admission;
 mod barrier;
+mod disk_watch;
 mod dispatch;
 mod dispatcher;
 #[cfg(test)]
@@ -54,8 +55,8 @@ use crate::verify::rules::RuleFiles;
 use crate::wire::keeper::SandboxSpec;
 use crate::wire::run::Manifest;
 
+pub(crate) use disk_watch::low_disk;
 pub(crate) use dispatcher::{Engine, prepare};
-pub(crate) use effects::low_disk;
 pub(crate) use work::assignment::Executor;
 use work::assignment::{self, KeeperWait};
 pub(crate) use work::keepers::Keepers;

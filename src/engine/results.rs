@@ -62,7 +62,8 @@ impl Engine<'_> {
                 false
             }
             Err(error) => {
-                self.restore_stash(&work);
+                let notes = self.stash.restore(&self.ctx, &work);
+                self.report_notes(notes);
                 self.work_failed(&work, &format!("{error:#}"));
                 false
             }
@@ -83,7 +84,9 @@ impl Engine<'_> {
     ) -> Result<bool> {
         let WorkId::Attempt(task, attempt) = work else { return Ok(false) };
         if outcome.observation.is_some() {
-            self.restore_stash_after((task, *attempt), &mut outcome)?;
+            let attempt = (task, *attempt);
+            let notes = self.stash.restore_after_attempt(&self.ctx, attempt, &mut outcome)?;
+            self.report_notes(notes);
         }
         let Some(observation) = outcome.observation else { return Ok(true) };
         if let Some(note) = outcome.note {

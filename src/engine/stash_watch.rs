@@ -1,14 +1,14 @@
-//! The user's stash while agents of this run work: watched, put back, and reported.
+//! The user's stash while agents of a run work: it is watched and put back.
+
+use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use super::RunReport;
-use super::dispatcher::Engine;
+use super::Context;
 use super::in_flight::WorkId;
 use super::work::attempt::AttemptOutcome;
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::machine::Observation;
-use crate::domain::state::Phase;
 use crate::domain::verdict::{Candidate, Finding};
 use crate::repo;
 use crate::store::chain::Payload;
@@ -21,81 +21,68 @@ const NOTES: &str = "notes";
 /// The line with which git ends a conflict between a file and an entry of the stash.
 const CONFLICT_MARKER: &[u8] = b">>>>>>> Stashed changes";
 
-impl Engine<'_> {
-    /// Records the user's stash before an agent starts.
-    pub(super) fn guard_stash(&mut self) {
-        let agent = |work: &WorkId| matches!(work, WorkId::Attempt(..) | WorkId::Evaluation(..));
-        if self.stash.is_some() && self.in_flight.count(agent) > 0 {
-            self.watch_stash();
-            return;
-        }
-        match StashGuard::begin(&self.ctx.store, &self.ctx.run) {
-            Ok(guard) => self.stash = Some(guard),
-            Err(error) => self.report_unguarded(&error),
+/// The user's stash while agents of a run work. The methods return notes for people.
+#[derive(Debug, Default)]
+pub(super) struct StashWatch {
+    guard: Option<StashGuard>,
+    /// The findings about attempts that took changes out of the user's stash.
+    takers: BTreeMap<(TaskId, u32), Finding>,
+}
+
+impl StashWatch {
+    /// Takes over the record of an earlier supervisor, whose agents may have ended meanwhile.
+    pub(super) fn resume(&mut self, ctx: &Context) -> Vec<String> {
+        match StashGuard::resume(&ctx.store, &ctx.run) {
+            Ok(guard) => {
+                self.guard = guard;
+                Vec::new()
+            }
+            Err(error) => vec![unguarded(&error)],
         }
     }
 
-    /// Takes over the record of an earlier supervisor, whose agents may have ended meanwhile.
-    pub(super) fn resume_stash_guard(&mut self) {
-        match StashGuard::resume(&self.ctx.store, &self.ctx.run) {
-            Ok(guard) => self.stash = guard,
-            Err(error) => self.report_unguarded(&error),
+    /// Records the user's stash before an agent starts. `beside_agents` is true if agents of this
+    /// run work already.
+    pub(super) fn begin(&mut self, ctx: &Context, beside_agents: bool) -> Vec<String> {
+        if self.guard.is_some() && beside_agents {
+            return self.learn(ctx);
+        }
+        match StashGuard::begin(&ctx.store, &ctx.run) {
+            Ok(guard) => {
+                self.guard = Some(guard);
+                Vec::new()
+            }
+            Err(error) => vec![unguarded(&error)],
         }
     }
 
     /// Records the entries that the user has made since the last call.
-    pub(super) fn watch_stash(&mut self) {
-        let Some(guard) = &mut self.stash else { return };
-        if let Err(error) = guard.learn(&self.ctx.store) {
-            self.stash = None;
-            self.report_unguarded(&error);
-        }
+    pub(super) fn learn(&mut self, ctx: &Context) -> Vec<String> {
+        let Some(guard) = &mut self.guard else { return Vec::new() };
+        let Err(error) = guard.learn(&ctx.store) else { return Vec::new() };
+        self.guard = None;
+        vec![unguarded(&error)]
     }
 
-    /// Puts the user's stash back after an agent has ended, and reports that.
-    pub(super) fn restore_stash(&mut self, work: &WorkId) -> StashRepair {
-        let (text, branch) = match work {
-            WorkId::Attempt(task, attempt) => {
-                (format!("{task}: attempt {attempt}"), Some(layout::branch(&self.ctx.run, task)))
-            }
-            WorkId::Evaluation(task, attempt) => {
-                (format!("{task}: the evaluation of attempt {attempt}"), None)
-            }
-            WorkId::Base | WorkId::TargetTip(_) | WorkId::Verification(..) => {
-                return StashRepair::default();
-            }
-        };
-        let repair = self.repair_stash(branch.as_deref());
-        for note in notes(&text, &repair) {
-            (self.report)(RunReport::Note(note));
-        }
-        repair
-    }
-
-    fn repair_stash(&mut self, ended_branch: Option<&str>) -> StashRepair {
-        let Some(guard) = &mut self.stash else { return StashRepair::default() };
-        match guard.restore(&self.ctx.store, ended_branch) {
-            Ok(repair) => repair,
-            Err(error) => {
-                (self.report)(RunReport::Note(format!("{error:#}")));
-                StashRepair::default()
-            }
-        }
+    /// Puts the user's stash back after an agent has ended.
+    pub(super) fn restore(&mut self, ctx: &Context, work: &WorkId) -> Vec<String> {
+        self.repair_after(ctx, work).1
     }
 
     /// Puts the user's stash back after an attempt. The attempt's record gets the notes and the
     /// entries that the agent left behind. A candidate with changes of the user's entries is marked
     /// for rejection.
-    pub(super) fn restore_stash_after(
+    pub(super) fn restore_after_attempt(
         &mut self,
+        ctx: &Context,
         (task, attempt): (&TaskId, u32),
         outcome: &mut AttemptOutcome,
-    ) -> Result<()> {
-        let repair = self.restore_stash(&WorkId::Attempt(task.clone(), attempt));
-        if self.stash.as_ref().is_none_or(StashGuard::is_empty) && repair.is_empty() {
-            return Ok(());
+    ) -> Result<Vec<String>> {
+        let (repair, notes) = self.repair_after(ctx, &WorkId::Attempt(task.clone(), attempt));
+        if self.guard.as_ref().is_none_or(StashGuard::is_empty) && repair.is_empty() {
+            return Ok(notes);
         }
-        let store = &self.ctx.store;
+        let store = &ctx.store;
         if let Some(Observation::AttemptEnded { candidate: Some(candidate), .. }) =
             &outcome.observation
         {
@@ -105,38 +92,68 @@ impl Engine<'_> {
                 None => conflict_with_stash(store, attempt, candidate)?,
             };
             if let Some(finding) = finding {
-                self.stash_takers.insert((task.clone(), attempt), finding);
+                self.takers.insert((task.clone(), attempt), finding);
             }
         }
         if let Some(payload) = outcome.payload.as_mut().filter(|_| !repair.is_empty()) {
             *payload = recorded(store, payload, &format!("attempt {attempt}"), &repair)?;
         }
-        Ok(())
+        Ok(notes)
     }
 
-    /// Ends the watch if no agent of this run works any more.
-    pub(super) fn end_stash_watch(&mut self) {
-        let agent = |work: &WorkId| matches!(work, WorkId::Attempt(..) | WorkId::Evaluation(..));
-        let running =
-            self.in_flight.count(agent) > 0 || self.journal.state().count(&Phase::Running) > 0;
-        if running || self.stash.is_none() {
-            return;
+    /// Returns the finding about an attempt that took changes out of the user's stash.
+    pub(super) fn taken_by(&self, task: &TaskId, attempt: u32) -> Option<Finding> {
+        self.takers.get(&(task.clone(), attempt)).cloned()
+    }
+
+    /// Puts the user's stash back for the last time, and ends the watch. No agent of the run may
+    /// work any more.
+    pub(super) fn end(&mut self, ctx: &Context) -> Vec<String> {
+        if self.guard.is_none() {
+            return Vec::new();
         }
-        let repair = self.repair_stash(None);
-        for note in notes(self.ctx.run.as_str(), &repair) {
-            (self.report)(RunReport::Note(note));
-        }
-        if let Some(guard) = self.stash.take()
-            && let Err(error) = guard.end(&self.ctx.store)
+        let (_, mut notes) = self.repair(ctx, ctx.run.as_str(), None);
+        if let Some(guard) = self.guard.take()
+            && let Err(error) = guard.end(&ctx.store)
         {
-            (self.report)(RunReport::Note(format!("{error:#}")));
+            notes.push(format!("{error:#}"));
+        }
+        notes
+    }
+
+    fn repair_after(&mut self, ctx: &Context, work: &WorkId) -> (StashRepair, Vec<String>) {
+        match work {
+            WorkId::Attempt(task, attempt) => {
+                let branch = layout::branch(&ctx.run, task);
+                self.repair(ctx, &format!("{task}: attempt {attempt}"), Some(&branch))
+            }
+            WorkId::Evaluation(task, attempt) => {
+                let subject = format!("{task}: the evaluation of attempt {attempt}");
+                self.repair(ctx, &subject, None)
+            }
+            WorkId::Base | WorkId::TargetTip(_) | WorkId::Verification(..) => Default::default(),
         }
     }
 
-    fn report_unguarded(&mut self, error: &anyhow::Error) {
-        let note = format!("the stash is not guarded against agents: {error:#}");
-        (self.report)(RunReport::Note(note));
+    fn repair(
+        &mut self,
+        ctx: &Context,
+        subject: &str,
+        ended_branch: Option<&str>,
+    ) -> (StashRepair, Vec<String>) {
+        let Some(guard) = &mut self.guard else { return Default::default() };
+        match guard.restore(&ctx.store, ended_branch) {
+            Ok(repair) => {
+                let notes = notes(subject, &repair);
+                (repair, notes)
+            }
+            Err(error) => (StashRepair::default(), vec![format!("{error:#}")]),
+        }
     }
+}
+
+fn unguarded(error: &anyhow::Error) -> String {
+    format!("the stash is not guarded against agents: {error:#}")
 }
 
 /// Returns the sentences about a repair, for people.

@@ -89,6 +89,8 @@ pub(crate) struct QueueClient {
     log_tip: Option<Oid>,
     /// The tasks of the run that wait in the queue, with their candidates.
     waiting: BTreeMap<TaskId, Oid>,
+    /// The other process that works on the queue, as returned by `new_holder`.
+    holder: Option<String>,
 }
 
 impl QueueClient {
@@ -122,6 +124,16 @@ impl QueueClient {
     /// Returns the state of the worker of this process.
     pub(crate) fn worker(&self) -> Option<WorkerState> {
         self.service.as_ref().map(QueueService::state)
+    }
+
+    /// Returns the other process that works on the queue, if it is not the one of the last call.
+    pub(crate) fn new_holder(&mut self) -> Option<String> {
+        let holder = self.worker().and_then(|worker| worker.holder);
+        if holder == self.holder {
+            return None;
+        }
+        self.holder.clone_from(&holder);
+        holder
     }
 
     /// Returns the worker as the run sees it.
