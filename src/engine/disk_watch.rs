@@ -8,7 +8,7 @@ use crate::process;
 /// Bytes in a megabyte.
 const MB: u64 = 1_000_000;
 
-/// The state of the disks of a run, as of the last look.
+/// The state of the disks of a run, as of the last measurement.
 #[derive(Debug, Default)]
 pub(super) struct DiskWatch {
     full: bool,
@@ -17,14 +17,14 @@ pub(super) struct DiskWatch {
 impl DiskWatch {
     /// Measures the free space. Returns a note for people when the disk has become full, and not
     /// again while it stays full.
-    pub(super) fn look(&mut self, ctx: &Context) -> Option<String> {
+    pub(super) fn measure(&mut self, ctx: &Context) -> Option<String> {
         let folders = [ctx.store.repo().common_dir(), ctx.worktrees.as_path()];
         let note = low_disk(folders, ctx.job.limits.min_free_mb);
         let was_full = std::mem::replace(&mut self.full, note.is_some());
         note.filter(|_| !was_full)
     }
 
-    /// Returns true if the disk was too full to start attempts at the last look.
+    /// Returns true if the disk was too full to start attempts at the last measurement.
     pub(super) fn is_full(&self) -> bool {
         self.full
     }

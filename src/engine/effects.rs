@@ -92,7 +92,7 @@ impl Engine<'_> {
 
     /// Returns true if the disk is too full to save an agent's work.
     fn is_disk_full(&mut self) -> bool {
-        let note = self.disk.look(&self.ctx);
+        let note = self.disk.measure(&self.ctx);
         self.report_notes(note.into_iter().collect());
         self.disk.is_full()
     }
