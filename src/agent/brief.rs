@@ -33,6 +33,8 @@ pub(crate) struct BriefInput<'a> {
     pub lines: &'a BTreeMap<String, u64>,
     /// All findings so far.
     pub findings: &'a [Finding],
+    /// True if the agent works in a sandbox.
+    pub sandboxed: bool,
     /// The contents of the job's pinned example and schemas, by path.
     pub pinned: &'a BTreeMap<String, String>,
 }
@@ -61,6 +63,7 @@ pub(crate) fn brief(input: &BriefInput) -> Brief {
             example: output.example.as_ref().and_then(|name| input.pinned.get(name).cloned()),
         }),
         allow_empty: job.agent.allow_empty,
+        sandboxed: input.sandboxed,
         checks: checks(input),
         scope: ScopeBrief {
             write: job

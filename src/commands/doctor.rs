@@ -184,27 +184,33 @@ fn check_job(store: &Store, job_file: &job_file::LoadedJob, diagnoses: &mut Vec<
         }
     }
     diagnoses.push(writable(&workspace::worktrees_root(repo, job)));
-    diagnoses.extend(sandboxed(store, job));
+    diagnoses.push(sandboxed(store, job));
 }
 
 /// Tries the boundary of the sandbox, if the job wants one.
-fn sandboxed(store: &Store, job: &Job) -> Option<Diagnosis> {
-    let subject = "sandbox".to_owned();
-    let missing = match job.sandbox.mode {
-        SandboxMode::Off => return None,
-        SandboxMode::Auto => Severity::Note,
-        SandboxMode::Require => Severity::Problem,
+fn sandboxed(store: &Store, job: &Job) -> Diagnosis {
+    let choice = match job.sandbox.mode {
+        SandboxMode::Off => SandboxChoice::Off,
+        SandboxMode::Auto | SandboxMode::Require => sandbox::try_machine(store, job),
     };
-    Some(match sandbox::try_machine(store, job) {
-        SandboxChoice::Unavailable(why) => {
-            let text = format!("none, so agents and checks have your rights: {why}");
-            (missing, subject, text)
+    let (severity, detail) = match (&choice, job.sandbox.mode) {
+        (SandboxChoice::Sandboxed(spec), _)
+            if spec.overlay.is_none() && !spec.caches.is_empty() =>
+        {
+            (Severity::Note, "; no overlay can be mounted, so agents download packages again")
         }
-        choice @ (SandboxChoice::Sandboxed(_) | SandboxChoice::Off) => {
-            let text = format!("{}; nothing that it must prevent succeeded", choice.describe());
-            (Severity::Ok, subject, text)
+        (SandboxChoice::Sandboxed(_), _) => {
+            (Severity::Ok, "; nothing that it must prevent succeeded")
         }
-    })
+        (SandboxChoice::Unavailable(_) | SandboxChoice::Off, SandboxMode::Require) => {
+            (Severity::Problem, "")
+        }
+        (
+            SandboxChoice::Unavailable(_) | SandboxChoice::Off,
+            SandboxMode::Auto | SandboxMode::Off,
+        ) => (Severity::Note, ", so agents and checks have your rights"),
+    };
+    (severity, "sandbox".to_owned(), format!("{}{detail}", choice.describe()))
 }
 
 /// Checks that worktrees can be made below a folder.

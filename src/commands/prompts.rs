@@ -72,6 +72,8 @@ impl<'a> PromptSet<'a> {
             lines: &lines,
             findings: &[],
             pinned: &self.pinned,
+            // Known only once the run starts.
+            sandboxed: false,
         }))
     }
 

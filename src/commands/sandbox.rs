@@ -54,8 +54,7 @@ pub(super) fn announce(store: &Store, run: &RunId, job: &Job, ui: &Ui) -> Result
     Ok(write_atomic(&file, choice.describe().as_bytes())?)
 }
 
-/// Returns the description of the sandbox of a run's last supervisor. `None` if the job wants none.
+/// Returns the description of the sandbox of a run's last supervisor. `None` if none has started.
 pub(super) fn recorded(store: &Store, run: &RunId) -> Option<String> {
-    let text = std::fs::read_to_string(store.local().run(run).join(FILE)).ok()?;
-    Some(text).filter(|text| *text != SandboxChoice::Off.describe())
+    std::fs::read_to_string(store.local().run(run).join(FILE)).ok()
 }

@@ -20,7 +20,8 @@ use crate::store::Store;
 use crate::store::chain::findings;
 use crate::ui::json::{self, StatusContext};
 use crate::ui::{Ui, human, printable, table};
-use crate::wire::cli;
+use crate::wire::keeper::{PublishedAttempt, files};
+use crate::wire::{cli, decode};
 
 /// `git harness show`
 pub(super) fn run(here: &Path, args: &args::ShowArgs, ui: &Ui) -> Result<u8> {
@@ -41,9 +42,9 @@ pub(super) fn run(here: &Path, args: &args::ShowArgs, ui: &Ui) -> Result<u8> {
     } else {
         let findings = shown.findings()?;
         if args.json {
-            ui.json(&shown.wire(&findings))?;
+            ui.json(&shown.wire(&findings, shown.sandbox()?))?;
         } else {
-            ui.result(&printable(&shown.page(&findings, &shown.notes()?)));
+            ui.result(&printable(&shown.page(&findings, &shown.notes()?, shown.sandbox()?)));
         }
     }
     Ok(error::OK)
@@ -82,6 +83,12 @@ impl ShownTask<'_> {
         let Some(tree) = self.tree() else { return Ok(None) };
         let repo = self.workspace.store.repo();
         repo.read_blob_at(tree, &format!("attempts/{attempt}/{name}"))
+    }
+
+    /// Returns the sandbox of the last attempt that has ended.
+    fn sandbox(&self) -> Result<Option<String>> {
+        let Some(bytes) = self.file(self.s.attempt, files::OUTCOME)? else { return Ok(None) };
+        Ok(decode::<PublishedAttempt>(files::OUTCOME, &bytes)?.sandbox)
     }
 
     fn findings(&self) -> Result<Vec<Finding>> {
@@ -136,17 +143,24 @@ impl ShownTask<'_> {
         json::output(self.s, self.workspace.output_path())
     }
 
-    fn wire<'a>(&'a self, findings: &'a [Finding]) -> cli::Show<'a> {
+    fn wire<'a>(&'a self, findings: &'a [Finding], sandbox: Option<String>) -> cli::Show<'a> {
         let context = StatusContext::default();
         let state = json::shown(self.workspace.state(), self.task, self.s, &context);
         let mut task = json::task(self.run().as_str(), self.task, self.s, state);
         task.output = self.output();
         let findings = findings.iter().map(json::finding).collect();
-        cli::Show { task, v: cli::Version, run: self.run().as_str(), findings }
+        cli::Show { task, v: cli::Version, run: self.run().as_str(), sandbox, findings }
     }
 
-    fn page(&self, findings: &[Finding], notes: &[(u32, String)]) -> String {
-        let mut text = table::columns(&self.rows());
+    fn page(
+        &self,
+        findings: &[Finding],
+        notes: &[(u32, String)],
+        sandbox: Option<String>,
+    ) -> String {
+        let mut rows = self.rows();
+        rows.extend(sandbox.map(|sandbox| vec!["sandbox".to_owned(), sandbox]));
+        let mut text = table::columns(&rows);
         text.push_str("\nfiles:\n");
         for path in &self.task.files {
             text.push_str(&format!("  {path}\n"));

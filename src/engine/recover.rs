@@ -287,6 +287,8 @@ fn remove_links(folder: &Path) {
 struct UnusedWorktrees {
     /// The worktrees, with the files of their records.
     paths: Vec<(PathBuf, PathBuf)>,
+    /// The homes and caches of sandboxes. The worktree of one may be gone.
+    sandboxes: Vec<PathBuf>,
     /// True if no worktree of the run is in use.
     is_all: bool,
 }
@@ -316,7 +318,13 @@ fn unused_worktrees(store: &Store, state: &RunState, worktrees: &Path) -> Result
             paths.push((path, index));
         }
     }
-    Ok(UnusedWorktrees { paths, is_all: used.is_empty() })
+    let is_used = |path: &Path| used.iter().any(|name| path.file_stem() == Some(name.as_ref()));
+    let of_sandbox = |path: &PathBuf| {
+        [files::HOME, files::CACHES].iter().any(|e| path.extension() == Some(e.as_ref()))
+    };
+    let sandboxes = folders(&indexes).into_iter().filter(of_sandbox);
+    let sandboxes = sandboxes.filter(|path| !is_used(path)).collect();
+    Ok(UnusedWorktrees { paths, sandboxes, is_all: used.is_empty() })
 }
 
 /// Returns the worktrees that [`sweep_worktrees`] removes.
@@ -337,13 +345,12 @@ pub(super) fn sweep_worktrees(ctx: &Context, state: &RunState) -> Result<usize> 
         crate::repo::remove_worktree(ctx.store.repo(), &path, &index)
             .with_context(|| format!("cannot remove the worktree {}", path.display()))?;
         std::fs::remove_file(index.with_extension("setup")).ok();
-        // The home of sandboxed sessions has copies of the user's login.
-        for extension in [files::HOME, files::CACHES] {
-            let left = index.with_extension(extension);
-            crate::repo::remove_any(&left)
-                .with_context(|| format!("cannot remove {}", left.display()))?;
-        }
         removed += 1;
+    }
+    for left in unused.sandboxes {
+        // The home of sandboxed sessions has copies of the user's login.
+        crate::repo::remove_any(&left)
+            .with_context(|| format!("cannot remove {}", left.display()))?;
     }
     if unused.is_all {
         remove_links(&ctx.worktrees.join(TASK_LINKS));

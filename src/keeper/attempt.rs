@@ -69,7 +69,13 @@ pub(super) fn keep(
         leftover: 0,
         prepare_ms: 0,
         save_ms: 0,
-        sandbox: assigned.assignment.sandbox.as_ref().map(|_| sandbox::NAME.to_owned()),
+        sandbox: match &assigned.assignment.sandbox {
+            Some(_) => Some(sandbox::NAME.to_owned()),
+            None => work
+                .unsandboxed
+                .as_ref()
+                .map(|why| format!("{}: {why}", crate::sandbox::UNSANDBOXED)),
+        },
     };
     let mut clean = true;
     match ended {

@@ -18,7 +18,7 @@ use crate::process::{Confinement, Mount, OverlayTools};
 use crate::wire::keeper::SandboxSpec;
 
 pub(crate) use machine::{MachineFacts, existing, named_paths, specify};
-pub(crate) use probe::{SandboxChoice, choose};
+pub(crate) use probe::{SandboxChoice, UNSANDBOXED, choose};
 pub(crate) use programs::Shown;
 
 /// The folder of an assignment inside.

@@ -30,6 +30,9 @@ for file; do (: >"$file") 2>/dev/null; done
 echo tried
 "#;
 
+/// The word for commands that have the rights of the user.
+pub(crate) const UNSANDBOXED: &str = "unsandboxed";
+
 /// The folder of the overlay that the probe tries.
 const CACHE: &str = "cache";
 
@@ -61,13 +64,18 @@ impl SandboxChoice {
         matches!(self, Self::Sandboxed(_))
     }
 
+    /// Returns the reason why there is no sandbox. `None` if there is one.
+    pub(crate) fn missing(&self) -> Option<String> {
+        match self {
+            Self::Sandboxed(_) => None,
+            Self::Unavailable(why) => Some(why.clone()),
+            Self::Off => Some("`[sandbox] mode` is \"off\"".into()),
+        }
+    }
+
     /// Returns the description for people.
     pub(crate) fn describe(&self) -> String {
-        match self {
-            Self::Sandboxed(_) => "bubblewrap".into(),
-            Self::Unavailable(why) => format!("unsandboxed: {why}"),
-            Self::Off => "off".into(),
-        }
+        self.missing().map_or("bubblewrap".into(), |why| format!("{UNSANDBOXED}: {why}"))
     }
 }
 

@@ -200,6 +200,9 @@ pub(crate) struct Show<'a> {
     pub task: Task<'a>,
     pub v: Version,
     pub run: &'a str,
+    /// The sandbox of the last attempt. Left out if no attempt has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<String>,
     pub findings: Vec<Finding<'a>>,
 }
 

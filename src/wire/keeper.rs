@@ -171,6 +171,9 @@ pub(crate) struct AttemptWork {
     /// The output file, relative to the worktree. The keeper saves it even if git ignores it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<String>,
+    /// The reason why the agent has no sandbox; `None` if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsandboxed: Option<String>,
 }
 
 /// The author of a commit.
@@ -206,8 +209,8 @@ pub(crate) struct PublishedAttempt {
     pub prepare_ms: u64,
     /// The time to save the work in milliseconds.
     pub save_ms: u64,
-    /// The sandbox of the agent, such as `bubblewrap`; `None` for an agent with the rights of the
-    /// user.
+    /// The sandbox of the agent, such as `bubblewrap`, or `unsandboxed` and the reason. Earlier
+    /// versions did not record a reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<String>,
 }

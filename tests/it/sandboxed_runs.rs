@@ -44,13 +44,17 @@ fn sandboxed_tasks_land_after_retries_and_failing_checks() {
         Err(why) => return println!("{why}"),
     };
     sandbox.script("alpha.1", "edit alpha BAD");
-    sandbox.script("alpha.2", "expect_feedback 'BAD'; expect_brief 'alpha'; edit alpha good");
+    // The agent has a stash of its own, so the prompt does not forbid it.
+    let stash = "! grep -q 'git stash' \"$HARNESS_PROMPT_FILE\"; edit alpha x; git stash -q; git stash pop -q";
+    let second = format!("expect_feedback 'BAD'; expect_brief 'alpha'; {stash}; edit alpha good");
+    sandbox.script("alpha.2", &second);
     sandbox.script("beta.1", "crash");
     sandbox.script("gamma", "edit gamma BAD");
     sandbox.run(&["start"]).exits(1);
     assert_eq!(sandbox.landed("alpha"), "good");
     assert_eq!(sandbox.landed("beta"), "done in attempt 2");
     assert_eq!(sandbox.task("gamma")["state"], "failed");
+    sandbox.run(&["show", "alpha"]).exits(0).says("sandbox    bubblewrap");
     assert_eq!(sandbox.status()["sandbox"], "bubblewrap");
     assert!(sandbox.harmed().is_empty(), "{:?}", sandbox.harmed());
 }
@@ -139,6 +143,16 @@ fn sandboxed_run_survives_the_kill_of_supervisor_and_keepers() {
     sandbox.script("alpha.2", "edit alpha whole");
     sandbox.run(&["start"]).exits(0);
     assert_eq!(sandbox.landed("alpha"), "whole");
+    // A home has copies of the user's login. It goes, also where its worktree is gone already.
+    let homes = || {
+        let folder = sandbox.repo.join(".git/harness/runs/job-1/worktrees");
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.filter(|entry| entry.path().extension() == Some("home".as_ref())).count()
+    };
+    assert!(homes() > 0);
+    std::fs::remove_dir_all(worktrees.join("p01")).unwrap();
+    sandbox.run(&["sweep"]).exits(0);
+    assert_eq!(homes(), 0);
     assert!(sandbox.processes().is_empty(), "{:?}", sandbox.processes());
     Claim::all(&sandbox).holds();
 }
@@ -220,5 +234,7 @@ fn run_without_a_sandbox_warns_once_and_status_gives_the_reason() {
     let why = "unsandboxed: there is no program `bwrap` in PATH; install bubblewrap";
     assert_eq!(sandbox.status()["sandbox"], why);
     sandbox.run(&["status"]).exits(0).says(why);
+    sandbox.run(&["show", "alpha"]).exits(0).says(why);
+    sandbox.run(&["doctor"]).exits(0);
     assert_eq!(sandbox.landed("alpha"), "done");
 }

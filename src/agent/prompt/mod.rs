@@ -43,6 +43,8 @@ pub(crate) struct Brief {
     pub output: Option<OutputBrief>,
     /// True if an attempt without a change may succeed.
     pub allow_empty: bool,
+    /// True if the agent works in a sandbox, with a stash of its own.
+    pub sandboxed: bool,
     /// The checks, in the order in which they run.
     pub checks: Vec<CheckBrief>,
     /// The files that the agent may change.
@@ -179,6 +181,7 @@ impl Brief {
             attempt: 1,
             output: None,
             allow_empty: false,
+            sandboxed: false,
             checks: Vec::new(),
             scope: ScopeBrief { write: vec!["src/a.js".into()], ..ScopeBrief::default() },
             findings: Vec::new(),

@@ -77,6 +77,12 @@ fn default_prompt_of_a_third_attempt_with_findings() {
 }
 
 #[test]
+fn sandboxed_agent_may_stash() {
+    let prompt = render(None, &Brief { sandboxed: true, ..first() }).unwrap();
+    assert!(!prompt.contains("git stash"), "{prompt}");
+}
+
+#[test]
 fn prompt_of_a_continued_attempt_shows_its_work_with_any_template() {
     let finding = third().findings[0].clone();
     let work = Some(WorkBrief::new(1, "-a\n+b\n".into(), "abc1234"));

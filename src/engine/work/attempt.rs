@@ -150,6 +150,7 @@ fn handover(
             },
             message: message::candidate(&ctx.subject(task, attempt)?),
             output: output.map(str::to_owned),
+            unsandboxed: ctx.sandbox_choice().missing(),
         })),
         environment: call.environment(ctx, session, input, &output_file),
         sandbox: ctx.session_sandbox(&ctx.preset, session.resumes)?,
@@ -265,6 +266,7 @@ pub(in crate::engine) fn task_brief(
         lines: &lines,
         findings,
         pinned: &pinned,
+        sandboxed: ctx.sandbox_choice().is_sandboxed(),
     };
     Ok(brief::brief(&subject))
 }
