@@ -5,7 +5,9 @@ use anyhow::{Context as _, Result};
 use super::AssignedWork;
 use super::checks::{QUOTE, known_outcome, verdict_key};
 use crate::ambient;
-use crate::contract::ast_equal::{self, AstEqualOptions, CompareError, Comparison, SourceFile};
+use crate::contract::ast_equal::{
+    self, AstEqualOptions, CompareError, Comparison, Excerpt, SourceFile,
+};
 use crate::contract::json_schema::JsonSchema;
 use crate::contract::pairs::{self, FilePair, PairGlobs, TreeSide};
 use crate::domain::id::Oid;
@@ -120,7 +122,7 @@ fn same_programs(repo: &Repo, after: &Oid, wanted: &AstEqual) -> Result<(bool, S
         (
             true,
             format!(
-                "{summary}; not the same program once the types are taken away:\n{}",
+                "{}\n{summary}; each must stay the same program once the types are taken away",
                 problems.join("\n")
             ),
         )
@@ -181,16 +183,35 @@ fn compare(
     )))
 }
 
+/// Describes the first difference of a pair on one line, which stands for all in a summary.
+fn headline(pair: &FilePair, comparison: &Comparison) -> String {
+    let first = comparison.differences.first();
+    let quote = |excerpt: &Excerpt| format!("`{}`", excerpt.text.lines().next().unwrap_or(""));
+    let from = first.and_then(|difference| difference.from.as_ref());
+    let to = first.and_then(|difference| difference.to.as_ref());
+    let place = |line: usize| format!("{}:{line}", pair.to);
+    match (&pair.from, from, to) {
+        (None, _, Some(to)) => {
+            format!("{}: {} in a new file, which may hold types only", place(to.line), quote(to))
+        }
+        (Some(_), Some(from), Some(to)) => {
+            format!("{}: {} instead of {}", place(to.line), quote(to), quote(from))
+        }
+        (Some(_), None, Some(to)) => format!("{}: {} was not there", place(to.line), quote(to)),
+        (from, Some(gone), None) => {
+            let path = from.as_ref().unwrap_or(&pair.to);
+            format!("{}: {} of {path}:{} is missing", pair.to, quote(gone), gone.line)
+        }
+        (_, None, None) => format!("{}: not the same program", pair.to),
+    }
+}
+
 /// Returns the differences of a pair for people. Returns `None` if the programs are equal.
 fn describe_differences(pair: &FilePair, comparison: &Comparison) -> Option<String> {
     if comparison.is_equal() {
         return None;
     }
-    let mut text = match &pair.from {
-        Some(from) if *from != pair.to => format!("{from} became {}:", pair.to),
-        Some(_) => format!("{}:", pair.to),
-        None => format!("{} is new and may hold types only:", pair.to),
-    };
+    let mut text = headline(pair, comparison);
     for difference in comparison.differences.iter().take(SHOWN) {
         text.push_str(&format!("\n{difference}"));
     }

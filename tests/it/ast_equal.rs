@@ -33,7 +33,7 @@ fn migration_lands_once_ast_equal_passes() {
     let sandbox = migration();
     let brief = "expect_brief 'must be the same program'; expect_brief 'once at most'";
     sandbox.script("a_dot_js.1", &format!("{brief}\nrm a.js\n{}", typed("number", "+", "")));
-    let feedback = "expect_feedback 'a.js became a.ts'; expect_feedback '- 2: return a - b;'; \
+    let feedback = "expect_feedback 'a.ts:2: `return a + b;` instead of `return a - b;`'; expect_feedback '- 2: return a - b;'; \
                 expect_feedback '+ 2: return a + b;'";
     sandbox.script("a_dot_js.2", &format!("{feedback}\n{}", typed("number", "-", "")));
     let feedback = "expect_feedback 'a.js: it is still there beside a.ts'";
@@ -43,7 +43,7 @@ fn migration_lands_once_ast_equal_passes() {
         &format!("{feedback}\nrm a.js; {types}\n{}", typed("any", "-", "\nenum E { A }")),
     );
     let feedback = "expect_feedback 'says `any` 2 times'; expect_feedback 'an enum is code'; \
-                expect_feedback 'other.ts is new and may hold types only'; \
+                expect_feedback 'other.ts:1: `f();` in a new file, which may hold types only'; \
                 ! grep -q 'types.ts' \"$HARNESS_FEEDBACK_FILE\" || exit 99";
     let types = "edit types.ts 'export type N = number;'";
     sandbox.script(
@@ -84,7 +84,7 @@ fn ast_equal_fails_a_file_that_was_not_migrated() {
     assert_eq!(finding["check"], "same-program");
     assert_eq!(
         finding["text"],
-        "1 file compared, 0 times `any`; not the same program once the types are taken away:\n\
-         a.js: it was not migrated: no file of its name matches the check's `to`"
+        "a.js: it was not migrated: no file of its name matches the check's `to`\n\
+         1 file compared, 0 times `any`; each must stay the same program once the types are taken away"
     );
 }

@@ -51,6 +51,12 @@ impl<'s> Bindings<'s> {
         walk.found
     }
 
+    /// Returns true if the file neither declares nor assigns a name.
+    pub(super) fn is_foreign(&self, name: &str) -> bool {
+        let uses = self.uses(name);
+        (uses.declarations, uses.writes) == (0, 0)
+    }
+
     /// Returns the uses of a name.
     pub(super) fn uses(&self, name: &str) -> NameUses {
         self.names.get(name).copied().unwrap_or_default()

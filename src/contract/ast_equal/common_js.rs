@@ -5,6 +5,7 @@
 //!   nothing declares or assigns `x` again and nothing can see `x` before.
 //! - `export = x` is `module.exports = x` as the last statement. Compilers move the statement
 //!   there. Function declarations may follow: they are complete before the first statement runs.
+//!   Variables with constants may follow if `x` is a function: nothing runs that could look.
 //!
 //! Both make a strict program. A program whose code depends on sloppy mode is another program then.
 
@@ -15,9 +16,9 @@ use super::tree::{AstNode, AstValue};
 
 /// Replaces TypeScript's spelling in both programs where the two spellings are equivalent.
 pub(super) fn unify(left: &mut AstNode, right: &mut AstNode) {
-    move_exports_to_end(left);
-    move_exports_to_end(right);
     let bindings = (Bindings::of(left), Bindings::of(right));
+    move_exports_to_end(left, &bindings.0);
+    move_exports_to_end(right, &bindings.1);
     let imports = (imported_names(left, &bindings.0), imported_names(right, &bindings.1));
     replace_variables(left, &bindings.0, &imports.1);
     replace_variables(right, &bindings.1, &imports.0);
@@ -45,22 +46,90 @@ fn imports_module(node: &AstNode) -> bool {
             .is_some_and(|reference| reference.kind == "TSExternalModuleReference")
 }
 
-/// Moves `module.exports = x` and `export = x` behind the function declarations that follow.
-fn move_exports_to_end(program: &mut AstNode) {
+/// Moves `module.exports = x` and `export = x` behind the function declarations that follow. An
+/// export of a declared function also moves behind variables with constant values.
+fn move_exports_to_end(program: &mut AstNode, bindings: &Bindings) {
     let Some(AstValue::List(body)) = program.get_mut("body") else { return };
-    let is_function =
-        |value: &AstValue| value.node().is_some_and(|node| node.kind == "FunctionDeclaration");
-    let Some(at) = body.iter().rposition(|value| !is_function(value)) else { return };
-    let is_export = body[at].node().is_some_and(|node| {
-        node.kind == "TSExportAssignment"
-            || node
-                .get("expression")
-                .node()
-                .filter(|inner| inner.kind == "AssignmentExpression" && assigns(inner))
-                .is_some_and(|inner| is_module_exports(inner.get("left")))
+    let Some(at) = body.iter().rposition(|value| exported(value).is_some()) else { return };
+    let is_kind = |value: &AstValue, kind| value.node().is_some_and(|node| node.kind == kind);
+    let is_function = |value: &AstValue| is_kind(value, "FunctionDeclaration");
+    let exports_function = exported(&body[at]).and_then(|value| value.node()).is_some_and(|node| {
+        let name = node.get("name").text().filter(|_| node.kind == "Identifier");
+        let is_declared = |value: &AstValue| {
+            let id = value.node().map_or(&AstValue::NULL, |node| node.get("id"));
+            is_function(value) && name.is_some_and(|name| is_name(id, name))
+        };
+        let uses = name.map(|name| bindings.uses(name)).unwrap_or_default();
+        (uses.declarations, uses.writes) == (1, 0) && body.iter().any(is_declared)
     });
-    if is_export {
+    let may_pass = |value: &AstValue| {
+        is_function(value) || exports_function && declares_constants(value, bindings)
+    };
+    if !bindings.is_dynamic && body[at + 1..].iter().all(may_pass) {
         body[at..].rotate_left(1);
+    }
+}
+
+/// Returns `x` in `module.exports = x` and `export = x`.
+fn exported<'a, 's>(statement: &'a AstValue<'s>) -> Option<&'a AstValue<'s>> {
+    let node = statement.node()?;
+    if node.kind == "TSExportAssignment" {
+        return Some(node.get("expression"));
+    }
+    let assigned = node
+        .get("expression")
+        .node()
+        .filter(|inner| inner.kind == "AssignmentExpression" && assigns(inner))?;
+    is_module_exports(assigned.get("left")).then(|| assigned.get("right"))
+}
+
+/// Returns true for variables whose values run no code: nothing can fail or read the exports.
+fn declares_constants(statement: &AstValue, bindings: &Bindings) -> bool {
+    let Some(node) = statement.node().filter(|node| node.kind == "VariableDeclaration") else {
+        return false;
+    };
+    let is_plain = |declarator: &AstValue| {
+        declarator.node().is_some_and(|declarator| {
+            declarator.get("id").node().is_some_and(|id| id.kind == "Identifier")
+                && is_constant(declarator.get("init"), bindings)
+        })
+    };
+    matches!(node.get("kind").text(), Some("var" | "let" | "const"))
+        && node.get("declarations").list().iter().all(is_plain)
+}
+
+/// Returns true for literals, functions, and lists and objects of these, and for members of the
+/// language's own objects, such as `Object.prototype.toString`.
+fn is_constant(value: &AstValue, bindings: &Bindings) -> bool {
+    const OBJECTS: &[&str] = &["Array", "Math", "Number", "Object", "String"];
+    let Some(node) = value.node() else { return *value == AstValue::NULL };
+    match node.kind {
+        "Literal" | "FunctionExpression" | "ArrowFunctionExpression" => true,
+        "TemplateLiteral" => node.get("expressions").list().is_empty(),
+        "UnaryExpression" => {
+            node.get("operator").text() == Some("-")
+                && node.get("argument").node().is_some_and(|inner| inner.kind == "Literal")
+        }
+        "ArrayExpression" => {
+            node.get("elements").list().iter().all(|item| is_constant(item, bindings))
+        }
+        "ObjectExpression" => node.get("properties").list().iter().all(|property| {
+            property.node().is_some_and(|property| {
+                property.kind == "Property"
+                    && !property.is("computed")
+                    && is_constant(property.get("value"), bindings)
+            })
+        }),
+        "MemberExpression" if !node.is("computed") => {
+            let object = node.get("object").node().filter(|object| {
+                object.kind == "MemberExpression"
+                    && !object.is("computed")
+                    && is_name(object.get("property"), "prototype")
+            });
+            let object = object.map_or_else(|| node.get("object"), |inner| inner.get("object"));
+            OBJECTS.iter().any(|name| is_name(object, name) && bindings.is_foreign(name))
+        }
+        _ => false,
     }
 }
 
@@ -257,10 +326,6 @@ fn is_exports(value: &AstValue) -> bool {
 ///
 /// `other` describes the program in the other spelling.
 fn replace_typed_spelling(program: &mut AstNode, imported: &BTreeSet<&str>, other: &Bindings) {
-    let is_free = |name: &str| {
-        let uses = other.uses(name);
-        (uses.declarations, uses.writes) == (0, 0)
-    };
     if other.is_dynamic || other.depends_on_sloppy_mode {
         return;
     }
@@ -271,10 +336,11 @@ fn replace_typed_spelling(program: &mut AstNode, imported: &BTreeSet<&str>, othe
         let name = node.get("id").node().and_then(|id| id.get("name").text());
         if imports_module(node)
             && name.is_some_and(|name| imported.contains(name))
-            && is_free("require")
+            && other.is_foreign("require")
         {
             replace_by_require(node);
-        } else if node.kind == "TSExportAssignment" && at + 1 == last && is_free("module") {
+        } else if node.kind == "TSExportAssignment" && at + 1 == last && other.is_foreign("module")
+        {
             replace_by_module_exports(node);
         }
     }

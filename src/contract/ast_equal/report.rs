@@ -165,7 +165,8 @@ fn hint(from: Option<&DifferenceSite>, to: Option<&DifferenceSite>) -> Option<St
                  and for `var` or `let` where nothing assigns `x` again or can use it before; \
                  otherwise keep `require`, or use `import type`"
             } else if inner("TSExportAssignment") {
-                "`export =` is allowed for `module.exports =` as the last statement before functions"
+                "`export =` is allowed for a `module.exports =` that only functions, or constants if it exports a \
+                 function, follow; otherwise keep `module.exports`"
             } else if from.is_some_and(|from| requires(from.statement))
                 && to.statement.kind == "ImportDeclaration"
             {

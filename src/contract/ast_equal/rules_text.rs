@@ -18,7 +18,7 @@ pub fn rules_text(from: &str, to: &str, options: &AstEqualOptions) -> String {
          changes, and `var`, `let` and `const` stay what they are. No enums, no namespaces with values, no parameter \
          properties, no new decorators. `require` stays `require`; `import x = require(…)` may replace `const x = \
          require(…)` where code uses `x`, and `var` or `let` where nothing assigns `x` again or can run before; `export =` \
-         may replace a last `module.exports =`, also one that only function declarations follow. `import x from` and \
+         may replace a last `module.exports =`, also one that only functions follow, or a function's that only functions and constants follow. `import x from` and \
          `export default` never replace `require` and `module.exports`."
             .to_owned(),
     ];
