@@ -93,12 +93,10 @@ fn retried_tasks(store: &Store, run: &RunId, wall_ms: u64) -> Result<String> {
             None => Vec::new(),
         };
         let first_finding = task_findings.first().map_or(String::new(), |f| {
-            let line = f.text.lines().find(|l| !l.trim().is_empty()).unwrap_or("");
-            let short: String = line.chars().take(70).collect();
-            format!("{}: {short}", f.check)
+            format!("{}: {}", f.check, f.summary_line().unwrap_or_default())
         });
         rows.push(vec![
-            format!("  {task}"),
+            format!("  {}", state.tasks.label(task)),
             format!("{} attempts", s.attempt),
             s.phase.as_str().into(),
             first_finding,
