@@ -15,13 +15,12 @@ use crate::domain::machine::owed;
 use crate::domain::plan::Task;
 use crate::domain::state::{RunState, TaskState};
 use crate::engine::{self, Context};
-use crate::error::Advice;
 use crate::failpoint;
 use crate::job::{self, Job};
 use crate::process::{Git, Holder, Lock, write_atomic, write_executable};
 use crate::repo::{self, Repo};
 use crate::store::load::LoadedRun;
-use crate::store::{ForeignCommit, RunHeld, RunProof, Store, layout};
+use crate::store::{RunHeld, RunProof, Store, layout};
 use crate::wire::queue::{LandedEntry, QueueEvent};
 
 /// A run that a command works on, loaded once, and its job, parsed at most once.
@@ -220,22 +219,14 @@ impl Workspace {
         }
         let workspace = self.refresh()?;
         workspace.store.watch_settings();
-        refuse_foreign(workspace.store.check_chains(workspace.run()))?;
-        refuse_foreign(workspace.store.check_target(&workspace.loaded.manifest.target))?;
+        workspace.store.check_chains(&workspace.loaded.ledger)?;
+        workspace.store.check_target(&workspace.loaded.manifest.target)?;
         let ctx = workspace.context()?;
         let jobs = jobs.map_or(ctx.job.limits.jobs, |n| n as usize);
         let policy = engine::policy(&ctx.job, &ctx.preset, jobs);
         let LoadedRun { ledger, missing, .. } = workspace.loaded;
         engine::prepare(ctx, proof, ledger, &missing, policy, options, report)
     }
-}
-
-/// Adds the steps that a person can take to the error that another hand has written to a chain.
-pub(super) fn refuse_foreign(checked: Result<()>) -> Result<()> {
-    checked.map_err(|error| match error.downcast::<ForeignCommit>() {
-        Ok(foreign) => Advice::new(foreign.to_string(), foreign.hint()).into(),
-        Err(other) => other,
-    })
 }
 
 /// Returns the function with which a merge queue opens the runs whose tasks are in the queue.

@@ -159,6 +159,7 @@ impl Engine<'_> {
             })?;
         }
         loop {
+            self.journal.check_run()?;
             let notes = self.stash.learn(&self.ctx);
             self.report_notes(notes);
             self.apply_requests()?;

@@ -100,6 +100,11 @@ impl RunJournal {
         &self.ledger.state
     }
 
+    /// Fails if another hand has moved the chain of the run, to which events are seldom appended.
+    pub(super) fn check_run(&self) -> Result<()> {
+        self.ledger.check_run(&self.store)
+    }
+
     /// Returns the tip of a task's chain.
     pub(super) fn tip(&self, task: &TaskId) -> Option<&Tip> {
         self.ledger.tips.get(task)

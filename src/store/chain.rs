@@ -124,11 +124,19 @@ impl Ledger {
         let all = [moves.as_slice(), &extras].concat();
         let moved = match store.transact_in_bulk(&all) {
             Err(error) if error.is::<RefConflict>() && !extras.is_empty() => {
-                store.transact_in_bulk(&moves)?;
-                false
+                store.transact_in_bulk(&moves).map(|()| false)
             }
-            other => other.map(|()| true)?,
+            other => other.map(|()| true),
         };
+        let moved = moved.map_err(|error| {
+            // Only the holder of the run writes to its chains.
+            let own = |name: &str| {
+                name == layout::run(&self.state.id)
+                    || name.starts_with(&layout::tasks(&self.state.id))
+            };
+            let chains = moves.iter().filter(|ref_move| own(&ref_move.name));
+            store.foreign_move(chains).ok().flatten().unwrap_or(error)
+        })?;
         for decision in batch.decisions.drain(..) {
             match decision {
                 Decision::Run(event) => self.state.apply_run(&event),
@@ -141,6 +149,14 @@ impl Ledger {
         self.run_tip = run_tip;
         self.run_seq = run_seq;
         Ok(moved)
+    }
+
+    /// Fails if another hand has moved the chain of the run.
+    pub(crate) fn check_run(&self, store: &Store) -> Result<()> {
+        let tip = self.run_tip.commit.clone();
+        let name = layout::run(&self.state.id);
+        let held = RefMove::to(name, tip.clone(), Expected::Value(tip));
+        store.foreign_move(std::iter::once(&held))?.map_or(Ok(()), Err)
     }
 
     /// Creates the first events of the parts into which a task is split.

@@ -153,6 +153,7 @@ impl Store {
     fn journal_move(&self, proof: &TargetProof, new: &Oid) -> Result<RefMove> {
         let name = layout::target_journal(&proof.key);
         let old = self.read(&name)?;
+        self.check_link(&name, old.as_ref())?;
         if old.is_none() {
             self.record_chain(&name);
         }

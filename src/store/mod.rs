@@ -32,7 +32,7 @@ use crate::process::{self, Git, Lock, RefUpdates};
 pub use crate::process::{Expected, RefMove};
 use crate::repo::{self, Repo, SealKey};
 
-pub(crate) use seal::ForeignCommit;
+pub(crate) use seal::ForeignMove;
 
 /// The largest depth of nested symbolic refs, as in git.
 const MAX_SYMBOLIC_DEPTH: usize = 5;
@@ -81,6 +81,8 @@ pub struct Store {
     local: layout::Local,
     /// The key of this copy of the repository, once it was used.
     seal_key: Arc<OnceLock<SealKey>>,
+    /// The tips of chains that this process has written or compared.
+    accepted_tips: Arc<Mutex<BTreeMap<String, Oid>>>,
     /// The settings of the repository at the start of this process, if it watches them.
     settings: Arc<OnceLock<BTreeMap<String, String>>>,
 }
@@ -98,6 +100,7 @@ impl Store {
             bulk,
             local,
             seal_key: Arc::default(),
+            accepted_tips: Arc::default(),
             settings: Arc::default(),
         };
         store.refuse_development_state()?;

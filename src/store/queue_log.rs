@@ -144,6 +144,20 @@ impl Store {
         Ok((tip, entries))
     }
 
+    /// Reads the queue log as [`Store::queue_log`] does, for a process that acts on the events.
+    /// Fails if another hand has moved the log since this process read it last.
+    pub(crate) fn own_queue_log(
+        &self,
+        target: &str,
+        after: Option<&Oid>,
+    ) -> Result<(Option<Oid>, Vec<QueueLogEntry>)> {
+        let name = layout::queue_log(&layout::target_key(target));
+        self.check_link(&name, self.read(&name)?.as_ref())?;
+        let (tip, entries) = self.queue_log(target, after)?;
+        self.check_link(&name, tip.as_ref())?;
+        Ok((tip, entries))
+    }
+
     /// Returns the tip of a target's queue log.
     pub fn queue_log_tip(&self, target: &str) -> Result<Option<Oid>> {
         self.read(&layout::queue_log(&layout::target_key(target)))
@@ -184,6 +198,7 @@ impl Store {
     ) -> Result<Option<RefMove>> {
         let name = layout::queue_log(&layout::target_key(target));
         let tree = repo::write_tree(self.repo(), &[])?;
+        self.check_link(&name, old.as_ref())?;
         let mut tip = old.clone();
         if tip.is_none() {
             self.record_chain(&name);

@@ -4,19 +4,22 @@
 //! The key lies outside of the repository, in `$XDG_STATE_HOME/git-harness/keys/`. An agent can
 //! write notes, chains and files of keepers, but without the key it cannot seal them. A clone has
 //! no key of its origin, so verdicts are asked again there. Chains are compared at the start of a
-//! supervisor, by their tips.
+//! supervisor, by their tips, and later each time that a process appends to them or reads them.
 
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
 use rayon::prelude::*;
 
-use super::{Store, codec, layout};
+use super::chain::Ledger;
+use super::{Expected, RefMove, Store, codec, layout};
 use crate::ambient;
-use crate::domain::id::{Oid, RunId};
+use crate::domain::id::Oid;
 use crate::repo::{self, Repo, SealKey};
 use crate::wire::check_version;
 
@@ -29,35 +32,54 @@ const TRAILER: &str = "Harness-Seal: ";
 /// The largest number of commits that are searched for the last sealed one.
 const SEARCHED: usize = 100_000;
 
-/// The error that another hand has written to a ref that only this copy writes.
+/// The error that another hand has moved a ref that only this copy moves.
 #[derive(Debug, thiserror::Error)]
-#[error("`{name}` is at {}, which this copy of the repository did not write; nothing was changed", tip.short())]
-pub(crate) struct ForeignCommit {
-    /// The ref.
-    pub name: String,
-    /// Its commit.
-    pub tip: Oid,
-    /// The last commit that this copy wrote, if it is known.
-    pub last: Option<Oid>,
-    /// The file of the key.
-    pub key: PathBuf,
+pub(crate) enum ForeignMove {
+    /// Another hand has written to the chain.
+    #[error("`{name}` is at {}, which this copy of the repository did not write; nothing was changed", tip.short())]
+    Written {
+        /// The ref.
+        name: String,
+        /// Its commit.
+        tip: Oid,
+        /// The last commit that this copy wrote, if it is known.
+        last: Option<Oid>,
+        /// The file of the key.
+        key: PathBuf,
+    },
+    /// The ref was deleted or set back.
+    #[error("`{name}` was set back from {} by another hand; nothing was changed", last.short())]
+    SetBack {
+        /// The ref.
+        name: String,
+        /// Its commit, unless the ref is gone.
+        tip: Option<Oid>,
+        /// The last commit that this copy wrote.
+        last: Oid,
+    },
 }
 
-impl ForeignCommit {
+impl ForeignMove {
     /// Returns the steps that a person can take.
     pub(crate) fn hint(&self) -> String {
-        let Self { name, tip, last, key } = self;
-        let undo = match last {
-            Some(last) => {
-                format!("`git log {name}` shows it, `git update-ref {name} {last} {tip}` undoes it")
-            }
-            None => format!("`git log {name}` shows it"),
+        let undo = |name: &str, last: &Oid, tip: Option<&Oid>| {
+            let tip = tip.map(|tip| format!(" {tip}")).unwrap_or_default();
+            format!("`git update-ref {name} {last}{tip}` undoes it")
         };
-        format!(
-            "{undo}; if you brought it from another copy, delete `{}`: then nothing so far counts as proof, and finished \
-             work is checked again",
-            key.display()
-        )
+        match self {
+            Self::SetBack { name, tip, last } => {
+                format!("{}, then start again", undo(name, last, tip.as_ref()))
+            }
+            Self::Written { name, tip, last, key } => {
+                let undo = last.as_ref().map(|last| format!(", {}", undo(name, last, Some(tip))));
+                format!(
+                    "`git log {name}` shows it{}; if you brought it from another copy, delete `{}`: then nothing so far \
+                     counts as proof, and finished work is checked again",
+                    undo.unwrap_or_default(),
+                    key.display()
+                )
+            }
+        }
     }
 }
 
@@ -96,41 +118,129 @@ impl Store {
         Ok(self.seal_key()?.has_sealed(CHAIN, &parts(&info.tree, &info.parents, message), seal))
     }
 
-    /// Fails if another hand has written to the chains of a run that this copy has written.
-    pub(crate) fn check_chains(&self, run: &RunId) -> Result<()> {
+    /// Fails if another hand has written to the chains of a loaded run that this copy has written.
+    pub(crate) fn check_chains(&self, ledger: &Ledger) -> Result<()> {
+        let run = &ledger.state.id;
         let name = layout::run(run);
         let own = self.is_recorded(&name);
-        self.check_chain(&name, own)?;
-        let refs = self.list(&layout::tasks(run))?;
-        refs.par_iter().try_for_each(|(name, _)| self.check_chain(name, own))
+        self.check_tip(&name, &ledger.run_tip.commit, own)?;
+        let tips: Vec<_> = ledger.tips.iter().collect();
+        tips.par_iter()
+            .try_for_each(|(task, tip)| self.check_tip(&layout::task(run, task), &tip.commit, own))
     }
 
     /// Fails if another hand has written to the journal or the queue log of a target.
     pub(crate) fn check_target(&self, target: &str) -> Result<()> {
         let key = layout::target_key(target);
-        for name in [layout::target_journal(&key), layout::queue_log(&key)] {
-            self.check_chain(&name, self.is_recorded(&name))?;
-        }
-        Ok(())
+        let chains = [layout::target_journal(&key), layout::queue_log(&key)];
+        chains.iter().try_for_each(|name| self.check_link(name, self.read(name)?.as_ref()))
     }
 
     /// Fails if the tip of a chain is not sealed, although this copy wrote an earlier commit of the
     /// chain, or although this copy made the chain (`own`).
-    fn check_chain(&self, name: &str, own: bool) -> Result<()> {
-        let Some(tip) = self.read(name)? else { return Ok(()) };
-        if self.is_sealed(&tip)? {
+    fn check_tip(&self, name: &str, tip: &Oid, own: bool) -> Result<()> {
+        if self.is_sealed(tip)? {
             return Ok(());
         }
-        let info = repo::commit_info(self.repo(), &tip)?;
+        let info = repo::commit_info(self.repo(), tip)?;
         check_version(name, codec::trailers(&info.message).get("Harness-V").copied())?;
-        let last = self.last_sealed(&tip)?;
+        let last = self.last_sealed(tip)?;
         if last.is_none() && !own {
             // The chain comes from another copy of the repository.
             return Ok(());
         }
+        Err(self.foreign(name, tip.clone(), last))
+    }
+
+    /// Fails if another hand has moved a chain since this process saw the chain last. Every commit
+    /// that came since must be sealed: other processes of this copy append, too. A process compares
+    /// each tip before it appends to the tip or believes it.
+    pub(super) fn check_link(&self, name: &str, tip: Option<&Oid>) -> Result<()> {
+        let known = self.accepted_tips().get(name).cloned();
+        let checked = match (known, tip) {
+            (known, tip) if known.as_ref() == tip => return Ok(()),
+            (None, Some(tip)) => self.check_tip(name, tip, self.is_recorded(name)),
+            (Some(last), tip) => self.check_descent(name, tip, &last),
+            (None, None) => return Ok(()),
+        };
+        match checked {
+            Ok(()) => {
+                self.accepted_tips().extend(tip.map(|tip| (name.to_owned(), tip.clone())));
+                Ok(())
+            }
+            Err(error) => {
+                // Another thread may have accepted a later tip since this one was read.
+                let current = self.read(name)?;
+                if current.as_ref() == tip {
+                    Err(error)
+                } else {
+                    self.check_link(name, current.as_ref())
+                }
+            }
+        }
+    }
+
+    /// Fails unless all commits of a chain after `last` are sealed.
+    fn check_descent(&self, name: &str, tip: Option<&Oid>, last: &Oid) -> Result<()> {
+        let set_back = || {
+            let (name, tip, last) = (name.to_owned(), tip.cloned(), last.clone());
+            Err(ForeignMove::SetBack { name, tip, last }.into())
+        };
+        let Some(tip) = tip else { return set_back() };
+        let mut next = Some(tip.clone());
+        while let Some(commit) = next.filter(|commit| commit != last) {
+            if !self.is_sealed(&commit)? {
+                // In a copy of the repository, the older commits are not sealed.
+                let is_older = self.repo().is_ancestor(tip, last)?;
+                let foreign = || Err(self.foreign(name, tip.clone(), Some(last.clone())));
+                return if is_older { set_back() } else { foreign() };
+            }
+            let info = repo::commit_info(self.repo(), &commit)?;
+            let is_first = codec::trailers(&info.message).has("Harness-First");
+            next = if is_first { None } else { info.parents.into_iter().next() };
+            if next.is_none() {
+                return set_back();
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the error that another hand has moved one of the chains, whose moves git refused.
+    pub(super) fn foreign_move<'a>(
+        &self,
+        moves: impl Iterator<Item = &'a RefMove>,
+    ) -> Result<Option<anyhow::Error>> {
+        for RefMove { name, old: expected, .. } in moves {
+            let Expected::Value(last) = expected else { continue };
+            let tip = self.read(name)?;
+            let is_set_back = match &tip {
+                Some(tip) if tip == last => continue,
+                Some(tip) => self.repo().is_ancestor(tip, last)?,
+                None => true,
+            };
+            match tip {
+                Some(tip) if !is_set_back => {
+                    if !self.is_sealed(&tip)? {
+                        return Ok(Some(self.foreign(name, tip, Some(last.clone()))));
+                    }
+                }
+                tip => {
+                    let (name, last) = (name.clone(), last.clone());
+                    return Ok(Some(ForeignMove::SetBack { name, tip, last }.into()));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn foreign(&self, name: &str, tip: Oid, last: Option<Oid>) -> anyhow::Error {
         let key = key_files(self.repo()).into_iter().find(|file| file.is_file());
         let key = key.unwrap_or_default();
-        Err(ForeignCommit { name: name.to_owned(), tip, last, key }.into())
+        ForeignMove::Written { name: name.to_owned(), tip, last, key }.into()
+    }
+
+    fn accepted_tips(&self) -> MutexGuard<'_, BTreeMap<String, Oid>> {
+        self.accepted_tips.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Records outside of the repository that this copy has made a chain. A chain that is replaced

@@ -19,6 +19,7 @@ use serde::Serialize;
 use crate::ambient;
 use crate::engine::RunReport;
 use crate::error::Advice;
+use crate::store::ForeignMove;
 
 /// The output of a command.
 #[derive(Debug)]
@@ -125,6 +126,9 @@ impl Ui {
             for hint in &advice.hints {
                 text.push_str(&format!("\nhint: {hint}"));
             }
+        }
+        for foreign in error.chain().filter_map(|e| e.downcast_ref::<ForeignMove>()) {
+            text.push_str(&format!("\nhint: {}", foreign.hint()));
         }
         self.message(&text);
     }

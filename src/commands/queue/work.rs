@@ -41,7 +41,7 @@ pub(super) fn run(store: Store, target: String, args: &cli::QueueRunArgs, ui: &U
         }
     };
     store.watch_settings();
-    workspace::refuse_foreign(store.check_target(&target))?;
+    store.check_target(&target)?;
     let last_note = RefCell::new(String::new());
     let ended = {
         let report = Box::new(|report: QueueReport<'_>| {

@@ -156,7 +156,8 @@ impl QueueClient {
 
     /// Reads the answers that the log has gained.
     pub(crate) fn read(&mut self, ctx: &Context) -> Result<Vec<QueueAnswer>> {
-        let (tip, entries) = ctx.store.queue_log(&ctx.manifest.target, self.log_tip.as_ref())?;
+        let (tip, entries) =
+            ctx.store.own_queue_log(&ctx.manifest.target, self.log_tip.as_ref())?;
         self.log_tip = tip;
         let mut answers = Vec::new();
         for entry in entries {

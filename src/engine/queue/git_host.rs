@@ -202,7 +202,7 @@ fn settings(section: &QueueSection) -> QueueSettings {
 
 impl QueueHost for GitHost<'_> {
     fn read_log(&mut self, after: Option<&Oid>) -> Result<(Option<Oid>, Vec<QueueLogEntry>)> {
-        self.context.store.queue_log(&self.context.target, after)
+        self.context.store.own_queue_log(&self.context.target, after)
     }
 
     fn append_log(&mut self, events: &[QueueEvent]) -> Result<()> {

@@ -103,6 +103,58 @@ fn approval_that_an_agent_writes_to_a_chain_stops_the_run() {
     assert_ne!(sandbox.run(&["start"]).code, 128);
 }
 
+/// Lines of a script that wait until the queue log, as `$log`, has the landing of `alpha`.
+const ALPHA_LANDED: &str = "
+until log=$(git for-each-ref --format='%(refname)' refs/harness/queues/)
+      git log -1 --format=%s $log | grep -q '^landed'; do sleep 0.05; done
+";
+
+/// A line of a script that appends a copy of the last commit of the chain `$chain` to it.
+const APPEND: &str = r#"
+tip=$(git rev-parse "$chain")
+new=$(git log -1 --format=%B "$tip" | git commit-tree "$tip^{tree}" -p "$tip")
+git update-ref "$chain" "$new" "$tip"
+"#;
+
+#[test]
+fn event_that_an_agent_appends_during_a_run_is_not_built_upon() {
+    for chain in ["$log", "refs/harness/tasks/job-1/beta", "refs/harness/runs/job-1"] {
+        let job = TestJob::new(&["alpha", "beta"])
+            .set("sandbox", "mode = \"off\"")
+            .set("limits", "jobs = 1")
+            .set("retry", "feedback = 0");
+        let sandbox = Sandbox::new(job);
+        let attack = format!("edit beta done{ALPHA_LANDED}chain={chain}{APPEND}");
+        sandbox.script("beta", &attack);
+        let start = sandbox.run(&["start"]).exits(128);
+        let said = &start.stderr;
+        assert!(said.contains("which this copy of the repository did not write"), "{said}");
+        let undo = said.split('`').find(|part| part.starts_with("git update-ref")).unwrap();
+        sandbox.git(&undo.split(' ').skip(1).collect::<Vec<_>>());
+        sandbox.script("beta", "edit beta done");
+        sandbox.run(&["start"]).exits(0);
+        assert_eq!(sandbox.landed("beta"), "done");
+    }
+}
+
+#[test]
+fn queue_log_that_an_agent_sets_back_stops_the_run() {
+    let job = TestJob::new(&["alpha", "beta"])
+        .set("sandbox", "mode = \"off\"")
+        .set("limits", "jobs = 1")
+        .set("retry", "feedback = 0");
+    let sandbox = Sandbox::new(job);
+    let attack = format!("edit beta done{ALPHA_LANDED}git update-ref $log $log~1");
+    sandbox.script("beta", &attack);
+    let start = sandbox.run(&["start"]).exits(128);
+    assert!(start.stderr.contains("was set back from"), "{}", start.stderr);
+    let undo = start.stderr.split('`').find(|part| part.starts_with("git update-ref")).unwrap();
+    sandbox.git(&undo.split(' ').skip(1).collect::<Vec<_>>());
+    sandbox.script("beta", "edit beta done");
+    sandbox.run(&["start"]).exits(0);
+    assert_eq!(sandbox.landed("beta"), "done");
+}
+
 #[test]
 fn trailers_on_the_target_do_not_mark_a_task_as_landed() {
     let job = TestJob::new(&["alpha", "beta"])
