@@ -41,6 +41,13 @@ impl SealKey {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
+    /// Returns the id of the key: 16 hexadecimal digits that do not reveal the key.
+    pub(crate) fn id(&self) -> Result<String> {
+        let mut id = self.seal("key", &[])?;
+        id.truncate(16);
+        Ok(id)
+    }
+
     /// Returns the seal of a text, in hexadecimal digits. `kind` keeps texts of different meanings
     /// apart. The boundaries between the parts count.
     pub(crate) fn seal(&self, kind: &str, parts: &[&[u8]]) -> Result<String> {

@@ -183,7 +183,8 @@ impl Ledger {
             // The parent keeps the new base reachable whatever happens to the user's branches.
             parents.push(base.clone());
         }
-        let commit = state_commit(store, &tip.tree, &parents, &message)?;
+        let name = layout::run(&self.state.id);
+        let commit = chain_commit(store, &name, &tip.tree, &parents, &message)?;
         Ok(Tip { commit, tree: tip.tree.clone() })
     }
 
@@ -201,12 +202,24 @@ impl Ledger {
         let mut parents = vec![tip.commit.clone()];
         parents.extend(work(&event.kind));
         parents.extend(keep);
-        let commit = state_commit(store, &tip.tree, &parents, &message)?;
+        let name = layout::task(&self.state.id, task);
+        let commit = chain_commit(store, &name, &tip.tree, &parents, &message)?;
         Ok(Tip { commit, tree: tip.tree.clone() })
     }
 }
 
-/// Writes a commit of a chain, sealed, with this program as the author and the present time.
+/// Writes a commit of the chain `name`, sealed, as [`state_commit`] does.
+pub(super) fn chain_commit(
+    store: &Store,
+    name: &str,
+    tree: &Oid,
+    parents: &[Oid],
+    message: &str,
+) -> Result<Oid> {
+    state_commit(store, tree, parents, &store.sealed_message(name, tree, parents, message)?)
+}
+
+/// Writes a commit with this program as the author and the present time.
 pub(super) fn state_commit(
     store: &Store,
     tree: &Oid,
@@ -216,8 +229,7 @@ pub(super) fn state_commit(
     let time = i64::try_from(ambient::now().0 / 1000).unwrap_or(0);
     let identity =
         repo::Identity { name: "git-harness".into(), email: "git-harness@localhost".into() };
-    let message = store.sealed_message(tree, parents, message)?;
-    repo::commit(store.repo(), tree, parents, &message, &identity, time)
+    repo::commit(store.repo(), tree, parents, message, &identity, time)
 }
 
 /// Returns the candidate or the landed commit that an event names. As the second parent of the

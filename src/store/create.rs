@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 
-use super::chain::{Payload, Tip, put, state_commit, without};
+use super::chain::{Payload, Tip, chain_commit, put, without};
 use super::load::files;
 use super::{Expected, RefMove, RunProof, Store, codec, layout};
 use crate::ambient;
@@ -71,7 +71,7 @@ impl Store {
         let message = codec::write_run(run.as_str(), &event, 1, &ambient::nonce())?;
         // With the base as a parent, the base stays reachable whatever happens to the user's
         // branches.
-        let commit = state_commit(self, &tree, &[base], &message)?;
+        let commit = chain_commit(self, &layout::run(run), &tree, &[base], &message)?;
         self.barrier()?;
         failpoint::hit("create.before-run");
         self.transact(&[RefMove::to(layout::run(run), commit, Expected::Absent)])?;
@@ -153,7 +153,8 @@ impl Store {
         state.apply(&event);
         let nonce = ambient::nonce();
         let message = codec::write_task(run.as_str(), &task.id, &event, &state, &nonce)?;
-        let commit = state_commit(self, &tree, &[], &message)?;
+        let name = layout::task(run, &task.id);
+        let commit = chain_commit(self, &name, &tree, &[], &message)?;
         Ok((Tip { commit, tree }, state))
     }
 

@@ -87,7 +87,7 @@ impl Store {
     pub(crate) fn sealed_journal_target(&self, target: &str) -> Result<Option<Oid>> {
         let name = layout::target_journal(&layout::target_key(target));
         let Some(tip) = self.read(&name)? else { return Ok(None) };
-        if self.is_sealed(&tip)? { self.journaled_tip(&name, Some(tip)) } else { Ok(None) }
+        if self.is_sealed(&name, &tip)? { self.journaled_tip(&name, Some(tip)) } else { Ok(None) }
     }
 
     /// Returns the tip of the target that a journal recorded at the commit `next` or before it.
@@ -168,7 +168,7 @@ impl Store {
             ambient::nonce(),
         );
         let tree = repo::write_tree(self.repo(), &[])?;
-        let tip = super::chain::state_commit(self, &tree, &parents, &message)?;
+        let tip = super::chain::chain_commit(self, &name, &tree, &parents, &message)?;
         Ok(RefMove::to(name, tip, Expected::from_read(old)))
     }
 }

@@ -17,6 +17,7 @@ pub mod notes;
 pub mod queue_log;
 pub mod recover;
 mod seal;
+mod seal_keys;
 mod settings_watch;
 pub(crate) mod stash;
 pub mod sweep;
@@ -30,7 +31,9 @@ use anyhow::{Context, Result, bail};
 use crate::domain::id::Oid;
 use crate::process::{self, Git, Lock, RefUpdates};
 pub use crate::process::{Expected, RefMove};
-use crate::repo::{self, Repo, SealKey};
+use crate::repo::{self, Repo};
+
+use seal_keys::SealKeys;
 
 pub(crate) use seal::ForeignMove;
 
@@ -79,8 +82,8 @@ pub struct Store {
     /// is several times faster than one for each.
     bulk: Arc<Mutex<RefUpdates>>,
     local: layout::Local,
-    /// The key of this copy of the repository, once it was used.
-    seal_key: Arc<OnceLock<SealKey>>,
+    /// The keys whose seals count, once they were used.
+    seal_keys: Arc<OnceLock<SealKeys>>,
     /// The tips of chains that this process has written or compared.
     accepted_tips: Arc<Mutex<BTreeMap<String, Oid>>>,
     /// The settings of the repository at the start of this process, if it watches them.
@@ -99,7 +102,7 @@ impl Store {
             refs,
             bulk,
             local,
-            seal_key: Arc::default(),
+            seal_keys: Arc::default(),
             accepted_tips: Arc::default(),
             settings: Arc::default(),
         };

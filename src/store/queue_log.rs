@@ -212,7 +212,7 @@ impl Store {
                 message.push_str("Harness-First: true\n");
             }
             parents.extend(kept_commit(event).cloned());
-            tip = Some(super::chain::state_commit(self, &tree, &parents, &message)?);
+            tip = Some(super::chain::chain_commit(self, &name, &tree, &parents, &message)?);
         }
         let moved = tip.filter(|tip| Some(tip) != old.as_ref());
         Ok(moved.map(|tip| RefMove::to(name, tip, Expected::from_read(old))))

@@ -1,26 +1,23 @@
-//! The key with which this copy of the repository seals its own records, and the comparison of
-//! chains with it.
+//! The seals of chains: the comparison of each chain with what this copy of the repository wrote.
 //!
-//! The key lies outside of the repository, in `$XDG_STATE_HOME/git-harness/keys/`. An agent can
-//! write notes, chains and files of keepers, but without the key it cannot seal them. A clone has
-//! no key of its origin, so verdicts are asked again there. Chains are compared at the start of a
-//! supervisor, by their tips, and later each time that a process appends to them or reads them.
+//! An agent can write notes, chains and files of keepers, but without the key (`seal_keys.rs`) it
+//! cannot seal them. A clone has no key of its origin, so verdicts are asked again there. Chains are
+//! compared at the start of a supervisor, by their tips, and later each time that a process appends
+//! to them or reads them.
 
 use std::collections::BTreeMap;
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{MutexGuard, PoisonError};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use rayon::prelude::*;
 
 use super::chain::Ledger;
+use super::seal_keys::trusted_keys;
 use super::{Expected, RefMove, Store, codec, layout};
 use crate::ambient;
 use crate::domain::id::Oid;
-use crate::repo::{self, Repo, SealKey};
+use crate::repo;
 use crate::wire::check_version;
 
 /// The kind of the seals of chains, journals and queue logs.
@@ -47,6 +44,22 @@ pub(crate) enum ForeignMove {
         /// The file of the key.
         key: PathBuf,
     },
+    /// Another user or home has written to the chain, or somebody who claims that.
+    #[error(
+        "`{name}` is at {}, which is sealed with the key {signer} of another user or home; nothing was changed", tip.short()
+    )]
+    OtherKey {
+        /// The ref.
+        name: String,
+        /// Its commit.
+        tip: Oid,
+        /// The last commit that this copy wrote, if it is known.
+        last: Option<Oid>,
+        /// The file of the own key.
+        key: PathBuf,
+        /// The id of the other key.
+        signer: String,
+    },
     /// The ref was deleted or set back.
     #[error("`{name}` was set back from {} by another hand; nothing was changed", last.short())]
     SetBack {
@@ -70,6 +83,16 @@ impl ForeignMove {
             Self::SetBack { name, tip, last } => {
                 format!("{}, then start again", undo(name, last, tip.as_ref()))
             }
+            Self::OtherKey { name, tip, last, key, .. } => {
+                let undo = last.as_ref().map(|last| format!(", {}", undo(name, last, Some(tip))));
+                let file = key.file_name().unwrap_or_default().display();
+                format!(
+                    "if you trust that user, append the line of their `git-harness/keys/{file}` to `{}`, and yours to \
+                     theirs; else `git log {name}` shows it{}",
+                    trusted_keys(key).display(),
+                    undo.unwrap_or_default()
+                )
+            }
             Self::Written { name, tip, last, key } => {
                 let undo = last.as_ref().map(|last| format!(", {}", undo(name, last, Some(tip))));
                 format!(
@@ -84,38 +107,25 @@ impl ForeignMove {
 }
 
 impl Store {
-    /// Returns the key of this copy of the repository. The first call generates and stores the key,
-    /// in the repository if there is no other place. Where nothing can be written, it is that of
-    /// this process only. Fails if a stored key cannot be read.
-    pub(crate) fn seal_key(&self) -> Result<&SealKey> {
-        if let Some(key) = self.seal_key.get() {
-            return Ok(key);
-        }
-        let key = load_or_create(&key_files(self.repo()))?;
-        Ok(self.seal_key.get_or_init(|| key))
-    }
-
-    /// Returns the message of a chain with its seal.
+    /// Returns the message of a commit of a chain with its seal.
     pub(super) fn sealed_message(
         &self,
+        name: &str,
         tree: &Oid,
         parents: &[Oid],
         message: &str,
     ) -> Result<String> {
-        if !message.contains("\nHarness-V: ") {
-            // Notes and archives prove nothing by themselves.
-            return Ok(message.to_owned());
-        }
-        let seal = self.seal_key()?.seal(CHAIN, &parts(tree, parents, message))?;
+        let seal = self.seal(CHAIN, &parts(name, tree, parents, message))?;
         Ok(format!("{message}{TRAILER}{seal}\n"))
     }
 
-    /// Returns true if this copy of the repository wrote a commit of a chain.
-    pub(super) fn is_sealed(&self, commit: &Oid) -> Result<bool> {
+    /// Returns true if this copy of the repository, or another that a person trusts, wrote a commit
+    /// of the chain `name`.
+    pub(super) fn is_sealed(&self, name: &str, commit: &Oid) -> Result<bool> {
         let info = repo::commit_info(self.repo(), commit)?;
         let Some(at) = info.message.rfind(TRAILER) else { return Ok(false) };
         let (message, seal) = (&info.message[..at], info.message[at + TRAILER.len()..].trim_end());
-        Ok(self.seal_key()?.has_sealed(CHAIN, &parts(&info.tree, &info.parents, message), seal))
+        self.has_sealed(CHAIN, &parts(name, &info.tree, &info.parents, message), seal)
     }
 
     /// Fails if another hand has written to the chains of a loaded run that this copy has written.
@@ -139,12 +149,12 @@ impl Store {
     /// Fails if the tip of a chain is not sealed, although this copy wrote an earlier commit of the
     /// chain, or although this copy made the chain (`own`).
     fn check_tip(&self, name: &str, tip: &Oid, own: bool) -> Result<()> {
-        if self.is_sealed(tip)? {
+        if self.is_sealed(name, tip)? {
             return Ok(());
         }
         let info = repo::commit_info(self.repo(), tip)?;
         check_version(name, codec::trailers(&info.message).get("Harness-V").copied())?;
-        let last = self.last_sealed(tip)?;
+        let last = self.last_sealed(name, tip)?;
         if last.is_none() && !own {
             // The chain comes from another copy of the repository.
             return Ok(());
@@ -189,7 +199,7 @@ impl Store {
         let Some(tip) = tip else { return set_back() };
         let mut next = Some(tip.clone());
         while let Some(commit) = next.filter(|commit| commit != last) {
-            if !self.is_sealed(&commit)? {
+            if !self.is_sealed(name, &commit)? {
                 // In a copy of the repository, the older commits are not sealed.
                 let is_older = self.repo().is_ancestor(tip, last)?;
                 let foreign = || Err(self.foreign(name, tip.clone(), Some(last.clone())));
@@ -220,7 +230,7 @@ impl Store {
             };
             match tip {
                 Some(tip) if !is_set_back => {
-                    if !self.is_sealed(&tip)? {
+                    if !self.is_sealed(name, &tip)? {
                         return Ok(Some(self.foreign(name, tip, Some(last.clone()))));
                     }
                 }
@@ -234,9 +244,16 @@ impl Store {
     }
 
     fn foreign(&self, name: &str, tip: Oid, last: Option<Oid>) -> anyhow::Error {
-        let key = key_files(self.repo()).into_iter().find(|file| file.is_file());
-        let key = key.unwrap_or_default();
-        ForeignMove::Written { name: name.to_owned(), tip, last, key }.into()
+        let message = repo::commit_info(self.repo(), &tip).map(|info| info.message);
+        let message = message.unwrap_or_default();
+        let signer = message
+            .rfind(TRAILER)
+            .and_then(|at| self.unknown_key(message[at + TRAILER.len()..].trim_end()));
+        let (name, key) = (name.to_owned(), self.key_file());
+        match signer {
+            Some(signer) => ForeignMove::OtherKey { name, tip, last, key, signer }.into(),
+            None => ForeignMove::Written { name, tip, last, key }.into(),
+        }
     }
 
     fn accepted_tips(&self) -> MutexGuard<'_, BTreeMap<String, Oid>> {
@@ -263,7 +280,7 @@ impl Store {
         Some(ambient::state_folder()?.join("git-harness").join("chains").join(&name[..40]))
     }
 
-    fn last_sealed(&self, tip: &Oid) -> Result<Option<Oid>> {
+    fn last_sealed(&self, name: &str, tip: &Oid) -> Result<Option<Oid>> {
         let mut next = Some(tip.clone());
         for _ in 0..SEARCHED {
             let Some(commit) = next else { return Ok(None) };
@@ -271,7 +288,7 @@ impl Store {
             if !codec::trailers(&info.message).has("Harness-V") {
                 return Ok(None);
             }
-            if self.is_sealed(&commit)? {
+            if self.is_sealed(name, &commit)? {
                 return Ok(Some(commit));
             }
             next = info.parents.first().cloned();
@@ -280,96 +297,10 @@ impl Store {
     }
 }
 
-fn parts<'a>(tree: &'a Oid, parents: &'a [Oid], message: &'a str) -> Vec<&'a [u8]> {
+/// Returns what the seal of a commit covers. With the name of the chain, the commit counts for no
+/// other one.
+fn parts<'a>(name: &'a str, tree: &'a Oid, parents: &'a [Oid], message: &'a str) -> Vec<&'a [u8]> {
     let parents = parents.iter().map(|parent| parent.as_str().as_bytes());
-    [message.as_bytes(), tree.as_str().as_bytes()].into_iter().chain(parents).collect()
-}
-
-/// Returns the files in which the key may be stored: outside of the repository, and, for a process
-/// without a folder for its state, in the repository.
-fn key_files(repo: &Repo) -> Vec<PathBuf> {
-    let common = repo.common_dir();
-    let outside = || {
-        let real = std::fs::canonicalize(common).ok()?;
-        let name = repo::sha1_hex([real.as_os_str().as_bytes()]).ok()?;
-        Some(ambient::state_folder()?.join("git-harness").join("keys").join(name))
-    };
-    outside().into_iter().chain([common.join("harness").join("seal-key")]).collect()
-}
-
-fn random_key() -> Result<SealKey> {
-    let digits = format!("{}{}", ambient::nonce(), ambient::nonce());
-    SealKey::from_hex(&digits).context("two nonces are no key")
-}
-
-fn load_or_create(files: &[PathBuf]) -> Result<SealKey> {
-    for file in files {
-        if let Some(key) = read_key(file)? {
-            return Ok(key);
-        }
-    }
-    let key = random_key()?;
-    for file in files {
-        // A file that cannot be written is no place for the key.
-        if store_key(file, &key).is_ok() {
-            return read_key(file)?.with_context(|| format!("the key is gone: {}", file.display()));
-        }
-    }
-    Ok(key)
-}
-
-/// Reads a stored key. Returns `None` if there is none, or if its folder is closed to this user.
-fn read_key(file: &Path) -> Result<Option<SealKey>> {
-    let is_missing = |error: &std::io::Error| {
-        use ErrorKind::{NotADirectory, NotFound, PermissionDenied};
-        matches!(error.kind(), NotFound | NotADirectory | PermissionDenied)
-    };
-    let text = match std::fs::read_to_string(file) {
-        Ok(text) => text,
-        Err(error) if is_missing(&error) => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
-    };
-    let damaged = || {
-        format!(
-            "the key in {} is damaged: delete it, then finished work is checked again",
-            file.display()
-        )
-    };
-    SealKey::from_hex(&text).with_context(damaged).map(Some)
-}
-
-/// Stores a key durably, unless another process has stored one at the same time.
-fn store_key(file: &Path, key: &SealKey) -> Result<()> {
-    let folder = file.parent().context("the key has no folder")?;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let new = file.with_extension(ambient::nonce());
-    let mut options = std::fs::OpenOptions::new();
-    let mut written = options.write(true).create_new(true).mode(0o600).open(&new)?;
-    written.write_all(key.to_hex().as_bytes())?;
-    written.sync_all()?;
-    // A link never replaces a key.
-    let linked = std::fs::hard_link(&new, file);
-    std::fs::remove_file(&new)?;
-    match linked {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error.into()),
-        Err(_) | Ok(()) => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn key_is_stored_once_in_the_first_place_that_can_be_written() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("closed"), "").unwrap();
-        let files = [dir.path().join("closed/keys/a"), dir.path().join("open/key")];
-        let first = load_or_create(&files).unwrap();
-        assert!(files[1].is_file());
-        assert_eq!(load_or_create(&files).unwrap().to_hex(), first.to_hex());
-        std::fs::write(&files[1], "").unwrap();
-        let error = load_or_create(&files).unwrap_err().to_string();
-        assert!(error.contains("is damaged"), "{error}");
-    }
+    let own = [name, message, tree.as_str()].map(str::as_bytes);
+    own.into_iter().chain(parents).collect()
 }

@@ -213,7 +213,7 @@ pub(crate) fn add_recorded_verdicts_if(
 pub fn seal_verdict(store: &Store, tree: &Oid, note: VerdictNote) -> Result<VerdictNote> {
     let parts = sealed_parts(tree.as_str(), &note);
     let parts: Vec<&[u8]> = parts.iter().map(String::as_bytes).collect();
-    let seal = store.seal_key()?.seal(VERDICT, &parts)?;
+    let seal = store.seal(VERDICT, &parts)?;
     Ok(VerdictNote { seal, ..note })
 }
 
@@ -222,7 +222,7 @@ pub fn seal_verdict(store: &Store, tree: &Oid, note: VerdictNote) -> Result<Verd
 fn is_sealed(store: &Store, tree: &Oid, line: &VerdictNote) -> Result<bool> {
     let parts = sealed_parts(tree.as_str(), line);
     let parts: Vec<&[u8]> = parts.iter().map(String::as_bytes).collect();
-    Ok(store.seal_key()?.has_sealed(VERDICT, &parts, &line.seal))
+    store.has_sealed(VERDICT, &parts, &line.seal)
 }
 
 /// The kind of the seals of verdicts.

@@ -4,5 +4,6 @@
 mod candidates;
 mod deciding;
 mod folders;
+mod keys;
 mod proofs;
 mod settings;
