@@ -15,6 +15,9 @@ use crate::store::Store;
 use crate::wire::request::{RequestAnswer, SpoolFile, WireRequest};
 use crate::wire::{WrongVersion, decode};
 
+/// The kind of the seals of requests.
+const REQUEST: &str = "request";
+
 /// A request in the spool.
 #[derive(Debug)]
 pub(crate) struct SpooledRequest {
@@ -31,7 +34,9 @@ pub(crate) fn ask(store: &Store, run: &RunId, wire: &WireRequest) -> Result<Path
     // File names sort by time, so that requests are applied in order.
     let name = format!("{:016}-{}.json", ambient::now().0, &ambient::nonce()[..8]);
     let path = folder.join(name);
-    process::write_atomic(&path, &serde_json::to_vec(&SpoolFile::new(wire))?)
+    let content = serde_json::to_vec(wire)?;
+    let seal = store.seal(REQUEST, &sealed_parts(run, &path, &content))?;
+    process::write_atomic(&path, &serde_json::to_vec(&SpoolFile::new(wire, seal))?)
         .with_context(|| format!("cannot write the request {}", path.display()))?;
     Ok(path)
 }
@@ -44,18 +49,36 @@ pub(super) fn pending(store: &Store, run: &RunId) -> Vec<SpooledRequest> {
     paths.sort();
     let mut found = Vec::new();
     for path in paths {
-        match read::<WireRequest>(&path) {
-            Ok(wire) => found.push(SpooledRequest { path, wire }),
-            Err(error) => {
-                let message = match error.downcast_ref::<WrongVersion>() {
-                    Some(version) => version.to_string(),
-                    None => "the request could not be read".to_owned(),
+        match read_sealed(store, run, &path) {
+            Ok(Some(wire)) => found.push(SpooledRequest { path, wire }),
+            unusable => {
+                let message = match unusable.as_ref().map_err(|error| error.downcast_ref()) {
+                    Ok(_) => "the request has no seal of this copy of the repository: an agent may have written it, or \
+                              another user or home, whose key is not trusted (see githarness-security(7))"
+                        .to_owned(),
+                    Err(Some(version @ WrongVersion { .. })) => version.to_string(),
+                    Err(None) => "the request could not be read".to_owned(),
                 };
                 answer_at(&path, &RequestAnswer { done: false, message }).ok();
             }
         }
     }
     found
+}
+
+/// Reads a request. Returns `None` if it is not sealed: the verbs that write requests refuse agents
+/// and checks, but anybody can write a file.
+fn read_sealed(store: &Store, run: &RunId, path: &Path) -> Result<Option<WireRequest>> {
+    let file: SpoolFile<WireRequest> = decode(&path.display().to_string(), &std::fs::read(path)?)?;
+    let content = serde_json::to_vec(&file.content)?;
+    let is_ours = store.has_sealed(REQUEST, &sealed_parts(run, path, &content), &file.seal)?;
+    Ok(is_ours.then_some(file.content))
+}
+
+/// Returns what the seal of a request covers. A copy under another name does not count.
+fn sealed_parts<'a>(run: &'a RunId, path: &'a Path, content: &'a [u8]) -> [&'a [u8]; 3] {
+    let name = path.file_name().unwrap_or_default();
+    [run.as_str().as_bytes(), name.as_encoded_bytes(), content]
 }
 
 /// Answers a request and removes it from the spool. If the holder dies before it answers, the next
@@ -67,7 +90,7 @@ pub(super) fn answer(waiting: &SpooledRequest, answer: &RequestAnswer) -> Result
 fn answer_at(path: &Path, answer: &RequestAnswer) -> Result<()> {
     process::write_atomic(
         &path.with_extension("done"),
-        &serde_json::to_vec(&SpoolFile::new(answer))?,
+        &serde_json::to_vec(&SpoolFile::new(answer, String::new()))?,
     )?;
     std::fs::remove_file(path)?;
     Ok(())

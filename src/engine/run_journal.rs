@@ -40,6 +40,8 @@ struct AwaitingSync {
     events: Vec<JournaledEvent>,
     /// The refs of published attempts to delete.
     published: Vec<RefMove>,
+    /// The tips of chains after these changes.
+    tips: BTreeMap<String, Oid>,
 }
 
 /// Recorded changes that are durable.
@@ -67,6 +69,8 @@ pub(super) struct RunJournal {
     /// Refs of published attempts whose events are recorded, and for which no barrier was requested
     /// yet.
     published: Vec<RefMove>,
+    /// The tips of the chains that were written since a barrier was last requested.
+    unsynced_tips: BTreeMap<String, Oid>,
     /// Changes that wait for a barrier, in order.
     awaiting_sync: Vec<AwaitingSync>,
     barriers: Barriers,
@@ -90,6 +94,7 @@ impl RunJournal {
             commit_notes: NoteLines::new(),
             unsynced: Vec::new(),
             published: Vec::new(),
+            unsynced_tips: BTreeMap::new(),
             awaiting_sync: Vec::new(),
             barriers,
         }
@@ -196,6 +201,7 @@ impl RunJournal {
             matches!(decision, Decision::Run(RunEvent { kind: RunEventKind::Split { .. }, .. }))
         };
         let has_split = events.iter().any(split);
+        self.note_tips(&events);
         self.unsynced.extend(events);
         Ok(has_split)
     }
@@ -205,6 +211,7 @@ impl RunJournal {
     pub(super) fn record_starts(&mut self) -> Result<Vec<JournaledEvent>> {
         let events = self.events_of_batch();
         self.ledger.record(&self.store, &self.proof, &mut self.batch)?;
+        self.note_tips(&events);
         if !self.unsynced.is_empty() {
             self.unsynced.extend(events);
             self.request_barrier();
@@ -214,6 +221,18 @@ impl RunJournal {
             return Ok(events);
         }
         Ok(Vec::new())
+    }
+
+    /// Notes the tips of the chains to which recorded events were written.
+    fn note_tips(&mut self, events: &[JournaledEvent]) {
+        let (ledger, run) = (&self.ledger, &self.ledger.state.id);
+        let tips = events.iter().filter_map(|event| match &event.decision {
+            Decision::Run(_) => Some((layout::run(run), ledger.run_tip.commit.clone())),
+            Decision::Task(task, _) => {
+                Some((layout::task(run, task), ledger.tips.get(task)?.commit.clone()))
+            }
+        });
+        self.unsynced_tips.extend(tips);
     }
 
     /// Returns the events of the batch, which is about to be recorded.
@@ -244,7 +263,8 @@ impl RunJournal {
         let number = self.barriers.request();
         let (events, published) =
             (std::mem::take(&mut self.unsynced), std::mem::take(&mut self.published));
-        self.awaiting_sync.push(AwaitingSync { number, events, published });
+        let tips = std::mem::take(&mut self.unsynced_tips);
+        self.awaiting_sync.push(AwaitingSync { number, events, published, tips });
     }
 
     /// Returns the changes that the completed barrier of this number covers.
@@ -252,10 +272,13 @@ impl RunJournal {
         let later = self.awaiting_sync.iter().position(|s| s.number > number);
         let durable = self.awaiting_sync.drain(..later.unwrap_or(self.awaiting_sync.len()));
         let mut changes = DurableChanges::default();
+        let mut tips = BTreeMap::new();
         for synced in durable {
+            tips.extend(synced.tips);
             changes.events.extend(synced.events);
             changes.published.extend(synced.published);
         }
+        self.store.record_tips(&layout::run(&self.ledger.state.id), tips.iter());
         changes
     }
 

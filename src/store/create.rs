@@ -74,8 +74,10 @@ impl Store {
         let commit = chain_commit(self, &layout::run(run), &tree, &[base], &message)?;
         self.barrier()?;
         failpoint::hit("create.before-run");
-        self.transact(&[RefMove::to(layout::run(run), commit, Expected::Absent)])?;
-        self.record_chain(&layout::run(run));
+        let name = layout::run(run);
+        self.transact(&[RefMove::to(name.clone(), commit.clone(), Expected::Absent)])?;
+        self.begin_record(&name);
+        self.record_tips(&name, std::iter::once((&name, &commit)));
         failpoint::hit("create.run");
         self.barrier()
     }
@@ -132,6 +134,11 @@ impl Store {
                 let expected = Expected::from_read(old_tips.get(&name).cloned());
                 moves.push(RefMove::to(name, tip.commit, expected));
             }
+            let replaced = moves.iter().map(|moved| &moved.name);
+            self.forget_tips(
+                &layout::run(run),
+                replaced.filter(|name| old_tips.contains_key(*name)),
+            );
             self.transact_in_bulk(&moves).context("cannot create the refs of the tasks")?;
         }
         Ok(())
@@ -174,6 +181,7 @@ impl Store {
             moves.push(RefMove::to(name, tip.commit.clone(), Expected::Absent));
             recreated.push((task.id.clone(), tip, state));
         }
+        self.forget_tips(&layout::run(proof.run()), moves.iter().map(|moved| &moved.name));
         self.transact(&moves)?;
         Ok(recreated)
     }

@@ -125,7 +125,10 @@ impl Store {
             let moved = self.transact(&moves);
             failpoint::hit("land.target-moved");
             match moved {
-                Ok(()) => return Ok(Moved::Landed),
+                Ok(()) => {
+                    self.record_moves(&moves);
+                    return Ok(Moved::Landed);
+                }
                 Err(error) if error.is::<RefConflict>() => {
                     let moved = self.read(proof.target())?.as_ref() != Some(old);
                     if moved || self.read(&layout::queue_log(&proof.key))?.as_ref() != log_tip {
@@ -148,6 +151,15 @@ impl Store {
         }
     }
 
+    /// Records the durable moves of a target's journal and queue log.
+    pub(super) fn record_moves(&self, moves: &[RefMove]) {
+        let of_target =
+            |name: &str| name.starts_with(layout::TARGETS) || name.starts_with(layout::QUEUE_LOGS);
+        for RefMove { name, new, .. } in moves.iter().filter(|moved| of_target(&moved.name)) {
+            self.record_tips(name, new.iter().map(|tip| (name, tip)));
+        }
+    }
+
     /// Writes an entry whose last parent is the landed commit, and returns the move of the journal.
     /// With the landed commit as a parent, the target can be restored from the journal alone.
     fn journal_move(&self, proof: &TargetProof, new: &Oid) -> Result<RefMove> {
@@ -155,7 +167,7 @@ impl Store {
         let old = self.read(&name)?;
         self.check_link(&name, old.as_ref())?;
         if old.is_none() {
-            self.record_chain(&name);
+            self.begin_record(&name);
         }
         let parents: Vec<Oid> = old.iter().chain([new]).cloned().collect();
         let message = format!(

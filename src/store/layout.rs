@@ -51,13 +51,16 @@ pub fn stash(run: &RunId) -> String {
 
 /// Returns the ref of a target's journal. `key` is [`target_key`].
 pub fn target_journal(key: &str) -> String {
-    format!("refs/harness/targets/{key}")
+    format!("{TARGETS}{key}")
 }
 
 /// Returns the ref of a target's queue log. `key` is [`target_key`].
 pub fn queue_log(key: &str) -> String {
     format!("{QUEUE_LOGS}{key}")
 }
+
+/// The prefix of all target journals.
+pub(super) const TARGETS: &str = "refs/harness/targets/";
 
 /// The prefix of all queue logs.
 pub const QUEUE_LOGS: &str = "refs/harness/queues/";

@@ -6,6 +6,7 @@
 //! the move of one ref is the commit point, and recovery rolls the rest forward.
 
 pub mod chain;
+mod chain_record;
 pub mod checkouts;
 pub mod codec;
 pub mod create;

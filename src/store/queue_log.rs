@@ -181,9 +181,14 @@ impl Store {
         loop {
             let old = self.read(&layout::queue_log(&layout::target_key(target)))?;
             let Some(append) = self.queue_log_move(target, old, events)? else { return Ok(()) };
-            match self.transact(&[append]) {
+            let moves = [append];
+            match self.transact(&moves) {
+                Ok(()) => {
+                    self.record_moves(&moves);
+                    return Ok(());
+                }
                 Err(error) if error.is::<RefConflict>() && tries < TRIES => tries += 1,
-                other => return other.context("cannot write the queue log"),
+                Err(error) => return Err(error).context("cannot write the queue log"),
             }
         }
     }
@@ -201,7 +206,7 @@ impl Store {
         self.check_link(&name, old.as_ref())?;
         let mut tip = old.clone();
         if tip.is_none() {
-            self.record_chain(&name);
+            self.begin_record(&name);
         }
         for event in events {
             let mut message = message(event, target)?;

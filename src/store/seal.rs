@@ -1,9 +1,9 @@
 //! The seals of chains: the comparison of each chain with what this copy of the repository wrote.
 //!
 //! An agent can write notes, chains and files of keepers, but without the key (`seal_keys.rs`) it
-//! cannot seal them. A clone has no key of its origin, so verdicts are asked again there. Chains are
-//! compared at the start of a supervisor, by their tips, and later each time that a process appends
-//! to them or reads them.
+//! cannot seal them. A clone has no key of its origin, so verdicts are asked again there. Chains
+//! are compared at the start of a supervisor, by their tips, and later each time that a process
+//! appends to them or reads them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,6 +13,7 @@ use anyhow::Result;
 use rayon::prelude::*;
 
 use super::chain::Ledger;
+use super::chain_record::ChainRecord;
 use super::seal_keys::trusted_keys;
 use super::{Expected, RefMove, Store, codec, layout};
 use crate::ambient;
@@ -69,6 +70,8 @@ pub(crate) enum ForeignMove {
         tip: Option<Oid>,
         /// The last commit that this copy wrote.
         last: Oid,
+        /// The file of the key.
+        key: PathBuf,
     },
 }
 
@@ -80,9 +83,12 @@ impl ForeignMove {
             format!("`git update-ref {name} {last}{tip}` undoes it")
         };
         match self {
-            Self::SetBack { name, tip, last } => {
-                format!("{}, then start again", undo(name, last, tip.as_ref()))
-            }
+            Self::SetBack { name, tip, last, key } => format!(
+                "{}; if you restored an older copy of the repository, delete `{}`: then nothing so far counts as proof, \
+                 and finished work is checked again",
+                undo(name, last, tip.as_ref()),
+                key.display()
+            ),
             Self::OtherKey { name, tip, last, key, .. } => {
                 let undo = last.as_ref().map(|last| format!(", {}", undo(name, last, Some(tip))));
                 let file = key.file_name().unwrap_or_default().display();
@@ -128,15 +134,27 @@ impl Store {
         self.has_sealed(CHAIN, &parts(name, &info.tree, &info.parents, message), seal)
     }
 
-    /// Fails if another hand has written to the chains of a loaded run that this copy has written.
+    /// Fails if another hand has written to the chains or the archive of a loaded run that this
+    /// copy has written, or has set one of them back.
     pub(crate) fn check_chains(&self, ledger: &Ledger) -> Result<()> {
         let run = &ledger.state.id;
         let name = layout::run(run);
-        let own = self.is_recorded(&name);
-        self.check_tip(&name, &ledger.run_tip.commit, own)?;
+        let record = self.read_record(&name);
+        self.check_recorded(&name, &ledger.run_tip.commit, &record)?;
+        let archive = layout::archive(run);
+        if let Some(tip) = self.read(&archive)? {
+            self.check_recorded(&archive, &tip, &record)?;
+        }
         let tips: Vec<_> = ledger.tips.iter().collect();
-        tips.par_iter()
-            .try_for_each(|(task, tip)| self.check_tip(&layout::task(run, task), &tip.commit, own))
+        tips.par_iter().try_for_each(|(task, tip)| {
+            self.check_recorded(&layout::task(run, task), &tip.commit, &record)
+        })
+    }
+
+    fn check_recorded(&self, name: &str, tip: &Oid, record: &ChainRecord) -> Result<()> {
+        self.check_tip(name, tip, record.exists)?;
+        let last = record.tips.get(name);
+        last.map_or(Ok(()), |last| self.check_descent(name, Some(tip), last))
     }
 
     /// Fails if another hand has written to the journal or the queue log of a target.
@@ -153,7 +171,9 @@ impl Store {
             return Ok(());
         }
         let info = repo::commit_info(self.repo(), tip)?;
-        check_version(name, codec::trailers(&info.message).get("Harness-V").copied())?;
+        if let Some(version) = codec::trailers(&info.message).get("Harness-V") {
+            check_version(name, Some(*version))?;
+        }
         let last = self.last_sealed(name, tip)?;
         if last.is_none() && !own {
             // The chain comes from another copy of the repository.
@@ -169,7 +189,7 @@ impl Store {
         let known = self.accepted_tips().get(name).cloned();
         let checked = match (known, tip) {
             (known, tip) if known.as_ref() == tip => return Ok(()),
-            (None, Some(tip)) => self.check_tip(name, tip, self.is_recorded(name)),
+            (None, Some(tip)) => self.check_recorded(name, tip, &self.read_record(name)),
             (Some(last), tip) => self.check_descent(name, tip, &last),
             (None, None) => return Ok(()),
         };
@@ -194,14 +214,14 @@ impl Store {
     fn check_descent(&self, name: &str, tip: Option<&Oid>, last: &Oid) -> Result<()> {
         let set_back = || {
             let (name, tip, last) = (name.to_owned(), tip.cloned(), last.clone());
-            Err(ForeignMove::SetBack { name, tip, last }.into())
+            Err(ForeignMove::SetBack { name, tip, last, key: self.key_file() }.into())
         };
         let Some(tip) = tip else { return set_back() };
         let mut next = Some(tip.clone());
         while let Some(commit) = next.filter(|commit| commit != last) {
             if !self.is_sealed(name, &commit)? {
-                // In a copy of the repository, the older commits are not sealed.
-                let is_older = self.repo().is_ancestor(tip, last)?;
+                // Below a sealed tip are only commits of before the chain, or of another copy.
+                let is_older = commit != *tip || self.repo().is_ancestor(tip, last)?;
                 let foreign = || Err(self.foreign(name, tip.clone(), Some(last.clone())));
                 return if is_older { set_back() } else { foreign() };
             }
@@ -236,7 +256,9 @@ impl Store {
                 }
                 tip => {
                     let (name, last) = (name.clone(), last.clone());
-                    return Ok(Some(ForeignMove::SetBack { name, tip, last }.into()));
+                    return Ok(Some(
+                        ForeignMove::SetBack { name, tip, last, key: self.key_file() }.into(),
+                    ));
                 }
             }
         }
@@ -258,26 +280,6 @@ impl Store {
 
     fn accepted_tips(&self) -> MutexGuard<'_, BTreeMap<String, Oid>> {
         self.accepted_tips.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Records outside of the repository that this copy has made a chain. A chain that is replaced
-    /// as a whole has no sealed commit. Errors are ignored: a replaced chain is then taken for a
-    /// foreign one, whose verdicts do not count.
-    pub(super) fn record_chain(&self, name: &str) {
-        let Some(file) = self.chain_record(name) else { return };
-        if let Some(folder) = file.parent() {
-            std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&file, name)).ok();
-        }
-    }
-
-    fn is_recorded(&self, name: &str) -> bool {
-        self.chain_record(name).is_some_and(|file| file.is_file())
-    }
-
-    /// Returns the path of the record of a chain. With another key it is another file.
-    fn chain_record(&self, name: &str) -> Option<PathBuf> {
-        let name = self.seal_key().ok()?.seal("record", &[name.as_bytes()]).ok()?;
-        Some(ambient::state_folder()?.join("git-harness").join("chains").join(&name[..40]))
     }
 
     fn last_sealed(&self, name: &str, tip: &Oid) -> Result<Option<Oid>> {

@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 
-use super::chain::{Payload, put, state_commit};
+use super::chain::{Payload, chain_commit, put};
 use super::load::files;
 use super::{Expected, RefMove, RunProof, Store, layout};
 use crate::domain::id::{Oid, TaskId};
@@ -99,7 +99,7 @@ impl Store {
             let mut parents: Vec<Oid> = last.iter().cloned().collect();
             parents.extend_from_slice(chunk);
             let message = format!("{}: {} task chains archived\n", proof.run(), chunk.len());
-            last = Some(state_commit(self, &tree, &parents, &message)?);
+            last = Some(chain_commit(self, &name, &tree, &parents, &message)?);
         }
         match last {
             Some(new) => self.transact(&[RefMove::to(name, new, Expected::from_read(old))]),

@@ -77,15 +77,18 @@ pub(crate) struct RequestAnswer {
 pub(crate) struct SpoolFile<T> {
     /// The format's version.
     pub v: u32,
+    /// The seal of the copy of the repository that wrote a request.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub seal: String,
     /// The request or the answer.
     #[serde(flatten)]
     pub content: T,
 }
 
 impl<T> SpoolFile<T> {
-    /// Returns the file for a request or an answer.
-    pub(crate) fn new(content: T) -> Self {
-        Self { v: VERSION, content }
+    /// Returns the file for an answer, or for a request with its seal.
+    pub(crate) fn new(content: T, seal: String) -> Self {
+        Self { v: VERSION, seal, content }
     }
 }
 

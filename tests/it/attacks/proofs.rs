@@ -156,6 +156,51 @@ fn queue_log_that_an_agent_sets_back_stops_the_run() {
 }
 
 #[test]
+fn chain_that_is_set_back_while_no_supervisor_runs_stops_the_next_one() {
+    let sandbox = Sandbox::new(TestJob::new(&["alpha", "beta", "gamma"]));
+    sandbox.run(&["start", "--only", "alpha"]).exits(0);
+    let log = sandbox.git(&["for-each-ref", "--format=%(refname)", "refs/harness/queues/"]);
+    for chain in ["refs/harness/runs/job-1", "refs/harness/tasks/job-1/alpha", &log] {
+        let tip = sandbox.git(&["rev-parse", chain]);
+        sandbox.git(&["update-ref", chain, &format!("{chain}~1")]);
+        let said = sandbox.run(&["start"]).exits(128).stderr.clone();
+        assert!(said.contains(&format!("`{chain}` was set back from")), "{said}");
+        sandbox.git(&["update-ref", chain, &tip]);
+    }
+    sandbox.run(&["start", "--only", "beta"]).exits(0);
+    sandbox.run(&["sweep"]).exits(0);
+    // An archive has the states of tasks, too.
+    let archive = "refs/harness/archive/job-1";
+    let tree = format!("{archive}^{{tree}}");
+    let forged = sandbox.git(&["commit-tree", &tree, "-p", archive, "-m", "archived"]);
+    sandbox.git(&["update-ref", archive, &forged]);
+    let said = sandbox.run(&["start"]).exits(128).stderr.clone();
+    assert!(said.contains(&format!("`{archive}` is at")), "{said}");
+}
+
+#[test]
+fn request_that_an_agent_writes_into_the_spool_has_no_effect() {
+    let job = TestJob::new(&["alpha"])
+        .set("sandbox", "mode = \"off\"")
+        .set("queue", "review = \"required\"");
+    let sandbox = Sandbox::new(job);
+    drop(sandbox.run(&["start"]));
+    let commit = sandbox.git(&["rev-parse", "refs/heads/harness/job-1/alpha"]);
+    let spool = ".git/harness/runs/job-1/requests";
+    let request = format!(
+        r#"{{"v":1,"request":"approve","task":"alpha","commit":"{commit}","by":"A User"}}"#
+    );
+    sandbox.write(&format!("{spool}/1-a.json"), &request);
+    drop(sandbox.run(&["start"]));
+    let answer = std::fs::read_to_string(sandbox.repo.join(spool).join("1-a.done")).unwrap();
+    assert!(answer.contains("the request has no seal"), "{answer}");
+    assert_ne!(sandbox.task("alpha")["state"], "done");
+    sandbox.run(&["approve", "alpha"]).exits(0);
+    sandbox.run(&["start"]).exits(0);
+    assert_eq!(sandbox.task("alpha")["state"], "done");
+}
+
+#[test]
 fn trailers_on_the_target_do_not_mark_a_task_as_landed() {
     let job = TestJob::new(&["alpha", "beta"])
         .set("sandbox", "mode = \"off\"")
