@@ -218,7 +218,7 @@ impl Workspace {
             report(engine::RunReport::Note(note));
         }
         let workspace = self.refresh()?;
-        workspace.store.watch_settings();
+        workspace.store.watch_settings(&engine::settings_owner(workspace.run()));
         workspace.store.check_chains(&workspace.loaded.ledger)?;
         workspace.store.check_target(&workspace.loaded.manifest.target)?;
         let ctx = workspace.context()?;

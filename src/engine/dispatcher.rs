@@ -123,6 +123,8 @@ impl Engine<'_> {
             self.ctx.queue.ask_again()?;
             keeper::forget_setups(&self.ctx.store.local().worktree_indexes(&self.ctx.run), None)?;
         }
+        let owner = super::settings_owner(&self.ctx.run);
+        self.ctx.store.open_settings(&owner);
         self.start_queue()?;
         let stopped = self.run_loop();
         // The worker ends before the supervisor reports the end. Its last notes are reported and
@@ -139,6 +141,13 @@ impl Engine<'_> {
             }
             Ok(exit)
         });
+        match &stopped {
+            Ok(RunExit::Ended | RunExit::Blocked | RunExit::Person(_)) => {
+                self.ctx.store.close_settings(&owner);
+            }
+            // Agents may still be at work.
+            Ok(RunExit::Later | RunExit::Interrupted(_)) | Err(_) => {}
+        }
         if stopped.is_ok() {
             let agents_work =
                 self.in_flight.has_agents() || self.journal.state().count(&Phase::Running) > 0;

@@ -323,6 +323,11 @@ pub(crate) enum RunReport<'a> {
     Tick(&'a RunState),
 }
 
+/// Returns the name under which a run's processes record the settings of the repository.
+pub(crate) fn settings_owner(run: &RunId) -> String {
+    format!("run {run}")
+}
+
 /// The reason why the loop ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RunExit {

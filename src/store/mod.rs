@@ -19,6 +19,7 @@ pub mod queue_log;
 pub mod recover;
 mod seal;
 mod seal_keys;
+mod settings_record;
 mod settings_watch;
 pub(crate) mod stash;
 pub mod sweep;
@@ -35,6 +36,7 @@ pub use crate::process::{Expected, RefMove};
 use crate::repo::{self, Repo};
 
 use seal_keys::SealKeys;
+use settings_watch::SettingsWatch;
 
 pub(crate) use seal::ForeignMove;
 
@@ -88,7 +90,7 @@ pub struct Store {
     /// The tips of chains that this process has written or compared.
     accepted_tips: Arc<Mutex<BTreeMap<String, Oid>>>,
     /// The settings of the repository at the start of this process, if it watches them.
-    settings: Arc<OnceLock<BTreeMap<String, String>>>,
+    settings: Arc<OnceLock<SettingsWatch>>,
 }
 
 impl Store {

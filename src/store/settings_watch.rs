@@ -1,15 +1,18 @@
 //! The settings and files of the repository by which others make git run programs or read other
 //! objects. An agent without a sandbox can write them, so they must stay as they were when the
-//! process started.
+//! process started, and as they were before an earlier process ended while agents were at work.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::Store;
+use super::settings_record::SettingsRecord;
+use crate::ambient;
 use crate::repo;
 
-/// The sections that start no program and redirect nothing. Users and agents change them all the
-/// time: `git push -u` writes `branch`, an agent sets its `user`.
+/// The sections of which only the keys in [`PROGRAMS`] count: the others start no program and
+/// redirect nothing. Users and agents change them all the time: `git push -u` writes `branch`, an
+/// agent sets its `user`.
 const HARMLESS: [&str; 16] = [
     "advice",
     "author",
@@ -29,31 +32,125 @@ const HARMLESS: [&str; 16] = [
     "user",
 ];
 
+/// The keys whose value git, or a program that comes with git or git-lfs, runs, or from whose file
+/// it takes such keys or hooks: git 2.38 to 2.52. `*` stands for any text.
+const PROGRAMS: [&str; 53] = [
+    "alias.*",
+    "browser.*.cmd",
+    "browser.*.path",
+    "core.alternaterefscommand",
+    "core.askpass",
+    "core.editor",
+    "core.fsmonitor",
+    "core.gitproxy",
+    "core.hookspath",
+    "core.pager",
+    "core.sshcommand",
+    "credential.helper",
+    "credential.*.helper",
+    "diff.external",
+    "diff.*.command",
+    "diff.*.textconv",
+    "difftool.*.cmd",
+    "difftool.*.path",
+    "filter.*.clean",
+    "filter.*.process",
+    "filter.*.smudge",
+    "gc.recentobjectshook",
+    "gpg.program",
+    "gpg.*.defaultkeycommand",
+    "gpg.*.program",
+    "guitool.*.cmd",
+    "hook.*.command",
+    "imap.tunnel",
+    "include.path",
+    "includeif.*.path",
+    "init.templatedir",
+    "instaweb.browser",
+    "instaweb.httpd",
+    "interactive.difffilter",
+    "lfs.*.clean",
+    "lfs.*.path",
+    "lfs.*.smudge",
+    "man.*.cmd",
+    "man.*.path",
+    "merge.*.driver",
+    "mergetool.*.cmd",
+    "mergetool.*.path",
+    "pager.*",
+    "remote.*.receivepack",
+    "remote.*.uploadpack",
+    "remote.*.vcs",
+    "sendemail.*",
+    "sequence.editor",
+    "submodule.*.update",
+    "svn.authorsprog",
+    "tar.*.command",
+    "trailer.*",
+    "uploadpack.packobjectshook",
+];
+
 /// Files of which any change counts.
-const FILES: [&str; 4] = ["info/attributes", "info/grafts", "objects/info/alternates", "shallow"];
+const FILES: [&str; 5] = [
+    "info/attributes",
+    "info/grafts",
+    "objects/info/alternates",
+    "objects/info/http-alternates",
+    "shallow",
+];
 
 /// The number of changes that a message names.
 const NAMED: usize = 3;
 
 /// The watched settings: a name for people, and the value.
-type Settings = BTreeMap<String, String>;
+pub(super) type Settings = BTreeMap<String, String>;
+
+/// The settings that a process watches.
+#[derive(Debug)]
+pub(super) struct SettingsWatch {
+    /// The settings at the start of the process.
+    before: Settings,
+    /// The sentence about a change that an earlier process left behind.
+    earlier: Option<String>,
+}
 
 impl Store {
     /// Remembers the settings. A process that lands or starts agents calls this once, at its start.
-    pub(crate) fn watch_settings(&self) {
-        self.settings.get_or_init(|| settings(self));
+    /// `owner` names the run or the queue: if an earlier process of the same owner ended while
+    /// commands were at work, the settings are compared with those of that process.
+    pub(crate) fn watch_settings(&self, owner: &str) {
+        self.settings.get_or_init(|| {
+            let before = settings(self);
+            let record = SettingsRecord::read(self);
+            let recorded = record.filter(|record| record.is_open(owner));
+            let changed = recorded.map(|record| record.changes(&before)).unwrap_or_default();
+            SettingsWatch { earlier: self.sentence(changed), before }
+        });
+    }
+
+    /// Records, outside of the repository, that commands of `owner` are at work, and the settings.
+    pub(crate) fn open_settings(&self, owner: &str) {
+        if let Some(watch) = self.settings.get().filter(|watch| watch.earlier.is_none()) {
+            SettingsRecord::open(self, owner, &watch.before);
+        }
+    }
+
+    /// Records that no command of `owner` is at work any more, or that a person was told of a
+    /// change.
+    pub(crate) fn close_settings(&self, owner: &str) {
+        SettingsRecord::close(self, owner);
     }
 
     /// Returns a sentence if the settings have changed since [`Store::watch_settings`].
     pub(crate) fn changed_settings(&self) -> Option<String> {
-        let before = self.settings.get()?;
-        let now = settings(self);
-        let names: std::collections::BTreeSet<&String> = before.keys().chain(now.keys()).collect();
-        let changed: Vec<String> = names
-            .into_iter()
-            .filter(|name| before.get(*name) != now.get(*name))
-            .map(|name| format!("`{name}`"))
-            .collect();
+        let watch = self.settings.get()?;
+        if watch.earlier.is_some() {
+            return watch.earlier.clone();
+        }
+        self.sentence(changes(&watch.before, &settings(self)))
+    }
+
+    fn sentence(&self, changed: Vec<String>) -> Option<String> {
         if changed.is_empty() {
             return None;
         }
@@ -61,13 +158,20 @@ impl Store {
             0 => String::new(),
             n => format!(" and {n} more"),
         };
-        let listed = changed.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+        let listed = changed.iter().take(NAMED).map(|name| format!("`{name}`"));
+        let listed = listed.collect::<Vec<_>>().join(", ");
         Some(format!(
             "{listed}{more} of `{}` changed while agents were at work; look at it, put it back unless it was you, and start \
              again",
             self.repo().common_dir().display()
         ))
     }
+}
+
+/// Returns the names that have another value in `now`, or are in only one of the two.
+pub(super) fn changes(before: &Settings, now: &Settings) -> Vec<String> {
+    let names: std::collections::BTreeSet<&String> = before.keys().chain(now.keys()).collect();
+    names.into_iter().filter(|name| before.get(*name) != now.get(*name)).cloned().collect()
 }
 
 fn settings(store: &Store) -> Settings {
@@ -78,6 +182,7 @@ fn settings(store: &Store) -> Settings {
             add_settings(&String::from_utf8_lossy(&text), &mut settings);
         }
     }
+    add_included(common, &mut settings);
     for name in FILES {
         add_file(common, name, &mut settings);
     }
@@ -90,6 +195,31 @@ fn settings(store: &Store) -> Settings {
     settings
 }
 
+/// Adds the files that the configuration includes.
+fn add_included(common: &Path, settings: &mut Settings) {
+    let is_include = |name: &str| {
+        let name = name.to_ascii_lowercase();
+        name.starts_with("include") && name.ends_with(".path")
+    };
+    let included = settings.iter().filter(|(name, _)| is_include(name));
+    let paths: Vec<String> = included.flat_map(|(_, value)| value.lines()).map(unquoted).collect();
+    for path in paths {
+        let home = ambient::environment()
+            .get(std::ffi::OsStr::new("HOME"))
+            .map(Path::new)
+            .map(Path::to_path_buf);
+        let path = match (path.strip_prefix("~/"), home) {
+            (Some(rest), Some(home)) => home.join(rest).display().to_string(),
+            (Some(_) | None, _) => path,
+        };
+        add_file(common, &path, settings);
+    }
+}
+
+fn unquoted(value: &str) -> String {
+    value.trim_matches('"').to_owned()
+}
+
 fn add_file(common: &Path, name: &str, settings: &mut Settings) {
     let path = common.join(name);
     let target = std::fs::read_link(&path).map(|to| to.display().to_string()).unwrap_or_default();
@@ -97,6 +227,23 @@ fn add_file(common: &Path, name: &str, settings: &mut Settings) {
         let hash = repo::sha1_hex([target.as_bytes(), &bytes]).unwrap_or_default();
         settings.insert(name.to_owned(), hash);
     }
+}
+
+/// Returns true if a setting counts. Its name has the section in front.
+fn is_watched(name: &str, value: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let top = name.split('.').next().unwrap_or_default();
+    // The address of a remote may name a program: `ext::sh -c …`.
+    !HARMLESS.contains(&top) || value.contains("::") || runs_program(&name)
+}
+
+fn runs_program(name: &str) -> bool {
+    PROGRAMS.iter().any(|pattern| match pattern.split_once('*') {
+        Some((start, end)) => {
+            name.len() > start.len() + end.len() && name.starts_with(start) && name.ends_with(end)
+        }
+        None => name == *pattern,
+    })
 }
 
 /// Adds the settings of a configuration file. Lines are read alone: only a difference matters, and
@@ -109,12 +256,12 @@ fn add_settings(text: &str, settings: &mut Settings) {
             section = header.replace(" \"", ".").trim_end_matches('"').to_owned();
             setting = rest.trim();
         }
-        let top = section.split('.').next().unwrap_or_default().to_ascii_lowercase();
-        if setting.is_empty() || HARMLESS.contains(&top.as_str()) {
+        let (key, value) = setting.split_once('=').unwrap_or((setting, "true"));
+        let name = format!("{section}.{}", key.trim());
+        if setting.is_empty() || !is_watched(&name, value) {
             continue;
         }
-        let (key, value) = setting.split_once('=').unwrap_or((setting, "true"));
-        let value_of_key = settings.entry(format!("{section}.{}", key.trim())).or_default();
+        let value_of_key = settings.entry(name).or_default();
         value_of_key.push_str(value.trim());
         value_of_key.push('\n');
     }
@@ -122,7 +269,7 @@ fn add_settings(text: &str, settings: &mut Settings) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Settings, add_settings};
+    use super::{PROGRAMS, Settings, add_included, add_settings, changes};
 
     fn of(text: &str) -> Vec<(String, String)> {
         let mut settings = Settings::new();
@@ -143,5 +290,38 @@ mod tests {
                 pair("filter.x.smudge", "run it\ntwice\n"),
             ]
         );
+    }
+
+    #[test]
+    fn every_key_that_runs_a_program_is_watched() {
+        for pattern in PROGRAMS {
+            let key = pattern.replace('*', "X y");
+            let parts: Vec<&str> = key.split('.').collect();
+            let (section, name) = (parts[0], parts[parts.len() - 1]);
+            let subsection = parts[1..parts.len() - 1].join(".");
+            let header = match subsection.as_str() {
+                "" => format!("[{section}]"),
+                subsection => format!("[{section} \"{subsection}\"]"),
+            };
+            let found = of(&format!("{header}\n\t{name} = run it\n"));
+            assert_eq!(found.len(), 1, "{pattern}");
+        }
+        assert_eq!(of("[branch \"a\"]\n\tremote = ext::sh -c it\n").len(), 1);
+        assert_eq!(of("[gc]\n\tauto = 0\n[init]\n\tdefaultBranch = x\n"), []);
+    }
+
+    #[test]
+    fn included_files_are_watched() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("more"), "[core]\n").unwrap();
+        let read = || {
+            let mut settings = Settings::new();
+            add_settings("[includeIf \"onbranch:a.b\"]\n\tpath = \"more\"\n", &mut settings);
+            add_included(dir.path(), &mut settings);
+            settings
+        };
+        let before = read();
+        std::fs::write(dir.path().join("more"), "[core]\n\tpager = it\n").unwrap();
+        assert_eq!(changes(&before, &read()), ["more"]);
     }
 }

@@ -40,7 +40,9 @@ pub(super) fn run(store: Store, target: String, args: &cli::QueueRunArgs, ui: &U
             }
         }
     };
-    store.watch_settings();
+    let owner = format!("queue {target}");
+    store.watch_settings(&owner);
+    store.open_settings(&owner);
     store.check_target(&target)?;
     let last_note = RefCell::new(String::new());
     let ended = {
@@ -54,6 +56,7 @@ pub(super) fn run(store: Store, target: String, args: &cli::QueueRunArgs, ui: &U
         queue::run(&context, workspace::open_run(&store), &options, report)?
     };
     drop(lock);
+    store.close_settings(&owner);
     Ok(match ended {
         QueueExit::Empty => {
             let tally = tally()?;

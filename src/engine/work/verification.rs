@@ -260,6 +260,9 @@ pub(in crate::engine) fn tip_passes(ctx: &Context, tip: &Oid) -> Result<bool> {
         Finished::Died(keeper) => bail!(unknown(keeper.last_line())),
     };
     std::fs::remove_dir_all(folder.path())?;
+    if let Some(why) = ctx.store.changed_settings() {
+        bail!(unknown(&why));
+    }
     Ok(passes)
 }
 

@@ -1,7 +1,31 @@
 //! Settings of the repository that an agent changes.
 
+use rustix::process::Signal;
+
 use crate::job::TestJob;
 use crate::sandbox::Sandbox;
+
+#[test]
+fn setting_that_an_agent_changes_before_it_kills_the_supervisor_stops_the_next_one() {
+    let sandbox = Sandbox::new(TestJob::new(&["alpha"]).set("sandbox", "mode = \"off\""));
+    sandbox.script(
+        "alpha",
+        "edit alpha done; git config gc.recentObjectsHook 'evil'; : >\"$HOME/up\"; wait_for \"$HOME/go\"",
+    );
+    let start = sandbox.spawn(&["start"]);
+    sandbox.await_sign("up");
+    start.signal(Signal::KILL);
+    drop(start.wait());
+    sandbox.give_sign("go");
+    let said = sandbox.run(&["start"]).exits(3).stderr.clone();
+    assert!(said.contains("`gc.recentObjectsHook`"), "{said}");
+    // The person was told.
+    sandbox.git(&["config", "--unset", "gc.recentObjectsHook"]);
+    sandbox.remember();
+    sandbox.script("alpha", "edit alpha done");
+    sandbox.run(&["start"]).exits(0);
+    assert_eq!(sandbox.landed("alpha"), "done");
+}
 
 #[test]
 fn filter_that_an_agent_plants_stops_the_run_and_lands_nothing() {
