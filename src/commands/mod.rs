@@ -84,10 +84,8 @@ fn dispatch(cli: &Cli, ui: &Ui) -> anyhow::Result<u8> {
         None => ambient::current_dir()?,
     };
     guard::refuse_decisions_by_agents(&cli.command, &here)?;
-    if let Verb::Start(_) | Verb::Poll(_) | Verb::Queue(_) | Verb::Keeper { .. } = &cli.command {
-        // The environment of these processes holds the keys of agents; others must not read it.
-        crate::process::hide_from_others()?;
-    }
+    // The environment may hold the keys of agents.
+    crate::process::hide_from_others()?;
     match &cli.command {
         Verb::Init(args) => init::run(&here, args, ui),
         Verb::New(args) => new::run(&here, args, ui),

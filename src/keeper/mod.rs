@@ -22,6 +22,7 @@ mod session;
 mod setup;
 mod worktree;
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -46,6 +47,10 @@ pub(crate) use setup::{SetupReuse, forget_setups};
 /// two assignments that follow each other at once.
 const FRESH: Duration = Duration::from_secs(1);
 
+/// The time within which a supervisor sends the first assignment. A supervisor that was started
+/// before an upgrade of the program sends it in another way, or never.
+const FIRST: Duration = Duration::from_secs(60);
+
 /// Runs a keeper. `dir` is the folder of its first assignment.
 pub(crate) fn main(dir: &Path) -> Result<()> {
     let lock = process::adopt_lock().context("this command is started by `git harness` itself")?;
@@ -58,7 +63,15 @@ pub(crate) fn main(dir: &Path) -> Result<()> {
     // The first assignment comes over the link like each later one: the environment of a process
     // can be read by others, and the variables of an assignment hold keys.
     let first = inbox.as_ref().context("this command is started by `git harness` itself")?;
-    let Some(mut received) = first.next(&stop)? else { return Ok(()) };
+    let assigned = match first.next(&stop, Some(FIRST)) {
+        Err(error) if error.kind() == ErrorKind::TimedOut => anyhow::bail!(
+            "no assignment arrived within {} s: the supervisor is of another version of git-harness; stop it, and start \
+             again",
+            FIRST.as_secs()
+        ),
+        other => other?,
+    };
+    let Some(mut received) = assigned else { return Ok(()) };
     anyhow::ensure!(received.dir == dir, "an assignment for another folder: {}", dir.display());
     drop(lock);
     loop {
@@ -81,7 +94,7 @@ pub(crate) fn main(dir: &Path) -> Result<()> {
         }
         drop(received);
         let Some(inbox) = &inbox else { return Ok(()) };
-        received = match inbox.next(&stop)? {
+        received = match inbox.next(&stop, None)? {
             Some(next) => next,
             None => return Ok(()),
         };

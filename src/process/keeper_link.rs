@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -101,11 +102,19 @@ impl KeeperInbox {
     }
 
     /// Waits for the next assignment. Returns `None` when the supervisor has gone, or when the stop
-    /// flag is raised.
-    pub(crate) fn next(&self, stop: &StopFlag) -> io::Result<Option<ReceivedAssignment>> {
+    /// flag is raised. Fails with [`io::ErrorKind::TimedOut`] if none comes `within` a time.
+    pub(crate) fn next(
+        &self,
+        stop: &StopFlag,
+        within: Option<Duration>,
+    ) -> io::Result<Option<ReceivedAssignment>> {
+        let until = within.map(|within| Instant::now() + within);
         loop {
             let mut fds = [PollFd::new(&self.0, PollFlags::IN), PollFd::new(stop, PollFlags::IN)];
-            match poll(&mut fds, None) {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let left = left.map(Timespec::try_from).transpose().map_err(io::Error::other)?;
+            match poll(&mut fds, left.as_ref()) {
+                Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
                 Ok(_) => {}
                 Err(Errno::INTR) => continue,
                 Err(error) => return Err(error.into()),
@@ -197,7 +206,7 @@ mod tests {
             link.send(dir.path(), &lock, &env()).unwrap();
             drop(lock);
             assert!(Lock::is_held(&path).unwrap(), "the lock was released in transit");
-            let handed = inbox.next(&stop).unwrap().unwrap();
+            let handed = inbox.next(&stop, None).unwrap().unwrap();
             assert_eq!((handed.dir.as_path(), &handed.env), (dir.path(), &env()));
             assert!(Lock::is_held(&path).unwrap());
             drop(handed);
@@ -206,7 +215,7 @@ mod tests {
         assert!(inbox.is_connected());
         drop(link);
         assert!(!inbox.is_connected());
-        assert!(inbox.next(&stop).unwrap().is_none());
+        assert!(inbox.next(&stop, None).unwrap().is_none());
     }
 
     #[test]
@@ -223,6 +232,15 @@ mod tests {
     }
 
     #[test]
+    fn inbox_without_an_assignment_gives_up_at_its_deadline() {
+        let (link, inbox) = ends();
+        let stop = StopFlag::new().unwrap();
+        let error = inbox.next(&stop, Some(Duration::ZERO)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop(link);
+    }
+
+    #[test]
     fn stop_flag_keeps_the_inbox_from_receiving() {
         let (link, inbox) = ends();
         let stop = StopFlag::new().unwrap();
@@ -230,8 +248,8 @@ mod tests {
         let lock = Lock::try_take(&dir.path().join("lock"), "").unwrap().unwrap();
         link.send(dir.path(), &lock, &Environ::empty()).unwrap();
         stop.raise();
-        assert!(inbox.next(&stop).unwrap().is_none());
+        assert!(inbox.next(&stop, None).unwrap().is_none());
         stop.lower();
-        assert!(inbox.next(&stop).unwrap().is_some());
+        assert!(inbox.next(&stop, None).unwrap().is_some());
     }
 }
