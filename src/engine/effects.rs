@@ -32,6 +32,9 @@ impl Engine<'_> {
         let effects = owed(self.journal.state(), ambient::now(), &self.policy);
         let full = effects.iter().any(|e| matches!(e, Effect::Start(..))) && self.is_disk_full();
         let no_new_attempts = full || !self.admits_attempts(&effects)? || self.has_backlog();
+        // A person has to look first.
+        let is_stopping =
+            self.interrupts.is_stopping() || self.ctx.store.changed_settings().is_some();
         let mut begun = false;
         let mut launches = Vec::new();
         let mut queued = Vec::new();
@@ -43,7 +46,7 @@ impl Engine<'_> {
             let ends_something = matches!(effect, Effect::Await(..));
             let work = WorkId::of(&effect);
             if work.as_ref().is_some_and(|work| self.in_flight.contains(work))
-                || (self.interrupts.is_stopping() && !ends_something)
+                || (is_stopping && !ends_something)
             {
                 continue;
             }
@@ -72,7 +75,7 @@ impl Engine<'_> {
                 }
             };
         }
-        if !self.interrupts.is_stopping() {
+        if !is_stopping {
             begun |= self.exchange(&queued)?;
         }
         if !launches.is_empty() {

@@ -89,6 +89,10 @@ impl Engine<'_> {
             self.report_notes(notes);
         }
         let Some(observation) = outcome.observation else { return Ok(true) };
+        let observation = match self.ctx.store.changed_settings() {
+            Some(why) => self.distrust(observation, &why),
+            None => observation,
+        };
         if let Some(note) = outcome.note {
             (self.report)(RunReport::Note(note));
         }
@@ -118,6 +122,21 @@ impl Engine<'_> {
         Ok(false)
     }
 
+    /// Returns the observation of an attempt during which the repository was changed: it has no
+    /// candidate, and is charged to nobody. The chain keeps its commit.
+    fn distrust(&mut self, mut observation: Observation, why: &str) -> Observation {
+        if let Observation::AttemptEnded { task, candidate, termination, changed, .. } =
+            &mut observation
+        {
+            if let Some(candidate) = candidate.take() {
+                self.journal.keep_commit(task, candidate.commit);
+            }
+            (*termination, *changed) = (Termination::Stopped, false);
+            (self.report)(RunReport::Note(format!("{task}: the attempt does not count: {why}")));
+        }
+        observation
+    }
+
     /// Points the task's branch to the candidate, for people. The chain keeps the candidate, so a
     /// failure is ignored.
     fn show_candidate(&mut self, task: &TaskId, commit: &Oid) -> Result<()> {
@@ -143,6 +162,12 @@ impl Engine<'_> {
         let Some(result) = result else { return Ok(true) };
         if let WorkId::TargetTip(tip) = work {
             self.tip_verified(tip, &result.report);
+            self.folders.discard(verification::folder(&self.ctx, assignment));
+            return Ok(false);
+        }
+        if self.ctx.store.changed_settings().is_some() {
+            // No verdict, and nobody's fault: the tree is verified again after the person has
+            // looked.
             self.folders.discard(verification::folder(&self.ctx, assignment));
             return Ok(false);
         }

@@ -59,6 +59,9 @@ pub fn queue_log(key: &str) -> String {
     format!("{QUEUE_LOGS}{key}")
 }
 
+/// The prefix of the branches of all runs.
+pub(super) const BRANCHES: &str = "refs/heads/harness/";
+
 /// The prefix of all target journals.
 pub(super) const TARGETS: &str = "refs/harness/targets/";
 
@@ -91,7 +94,7 @@ pub fn branch(run: &RunId, task: &TaskId) -> String {
 
 /// Returns the prefix of a run's branches. The default target has this prefix too.
 pub fn branches(run: &RunId) -> String {
-    format!("refs/heads/harness/{run}/")
+    format!("{BRANCHES}{run}/")
 }
 
 /// Returns the target branch of a run if the job file names no target.

@@ -20,9 +20,11 @@ pub mod recover;
 mod seal;
 mod seal_keys;
 mod settings_record;
+mod settings_undo;
 mod settings_watch;
 pub(crate) mod stash;
 pub mod sweep;
+mod user_branches;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -16,7 +16,6 @@ use super::chain::Ledger;
 use super::chain_record::ChainRecord;
 use super::seal_keys::trusted_keys;
 use super::{Expected, RefMove, Store, codec, layout};
-use crate::ambient;
 use crate::domain::id::Oid;
 use crate::repo;
 use crate::wire::check_version;

@@ -4,9 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Store;
 use super::settings_record::SettingsRecord;
+use super::settings_undo::SettingsCopy;
+use super::user_branches::CheckedOutBranch;
 use crate::ambient;
 use crate::repo;
 
@@ -110,8 +113,13 @@ pub(super) type Settings = BTreeMap<String, String>;
 pub(super) struct SettingsWatch {
     /// The settings at the start of the process.
     before: Settings,
-    /// The sentence about a change that an earlier process left behind.
-    earlier: Option<String>,
+    /// The branches that work trees of people had checked out.
+    branches: Vec<CheckedOutBranch>,
+    /// The copy of the files that can be put back.
+    copy: SettingsCopy,
+    /// The sentence about a change, once one was noticed: also after it was undone, nothing that
+    /// happened meanwhile is trusted.
+    noticed: Mutex<Option<String>>,
 }
 
 impl Store {
@@ -124,13 +132,18 @@ impl Store {
             let record = SettingsRecord::read(self);
             let recorded = record.filter(|record| record.is_open(owner));
             let changed = recorded.map(|record| record.changes(&before)).unwrap_or_default();
-            SettingsWatch { earlier: self.sentence(changed), before }
+            SettingsWatch {
+                before,
+                branches: CheckedOutBranch::all(self),
+                copy: SettingsCopy::take(self),
+                noticed: Mutex::new(self.sentence(&changed, &[], &[])),
+            }
         });
     }
 
     /// Records, outside of the repository, that commands of `owner` are at work, and the settings.
     pub(crate) fn open_settings(&self, owner: &str) {
-        if let Some(watch) = self.settings.get().filter(|watch| watch.earlier.is_none()) {
+        if let Some(watch) = self.settings.get().filter(|watch| watch.noticed().is_none()) {
             SettingsRecord::open(self, owner, &watch.before);
         }
     }
@@ -141,31 +154,69 @@ impl Store {
         SettingsRecord::close(self, owner);
     }
 
-    /// Returns a sentence if the settings have changed since [`Store::watch_settings`].
+    /// Returns a sentence if the settings, or branches that work trees of people have checked out,
+    /// have changed since [`Store::watch_settings`]. The first call that notices a change undoes
+    /// what can be undone safely.
     pub(crate) fn changed_settings(&self) -> Option<String> {
         let watch = self.settings.get()?;
-        if watch.earlier.is_some() {
-            return watch.earlier.clone();
+        let mut noticed = watch.noticed();
+        if noticed.is_none() {
+            let changed = changes(&watch.before, &settings(self));
+            let restored = if changed.is_empty() { Vec::new() } else { watch.copy.restore(self) };
+            let branches = watch.branches.iter().filter_map(|branch| branch.repair(self));
+            *noticed = self.sentence(&changed, &restored, &branches.collect::<Vec<_>>());
         }
-        self.sentence(changes(&watch.before, &settings(self)))
+        noticed.clone()
     }
 
-    fn sentence(&self, changed: Vec<String>) -> Option<String> {
-        if changed.is_empty() {
+    /// Returns the sentence about changed settings, those of them that were put back, and moved
+    /// branches.
+    fn sentence(
+        &self,
+        changed: &[String],
+        restored: &[String],
+        moved: &[String],
+    ) -> Option<String> {
+        if changed.is_empty() && moved.is_empty() {
             return None;
         }
-        let more = match changed.len().saturating_sub(NAMED) {
-            0 => String::new(),
-            n => format!(" and {n} more"),
+        let mut parts = moved.to_vec();
+        if !changed.is_empty() {
+            let folder = self.repo().common_dir().display();
+            parts.push(format!("{} of `{folder}` changed", listed(changed)));
+        }
+        let mut text = format!("{} while agents were at work", parts.join("; "));
+        if !restored.is_empty() {
+            let folder = self.local().quarantine();
+            text.push_str(&format!(
+                "; put back: {}, and kept in `{}`",
+                listed(restored),
+                folder.display()
+            ));
+        }
+        let advice = if changed.iter().all(|name| restored.contains(name)) {
+            "look at it, and start again"
+        } else {
+            "look at it, put it back unless it was you, and start again"
         };
-        let listed = changed.iter().take(NAMED).map(|name| format!("`{name}`"));
-        let listed = listed.collect::<Vec<_>>().join(", ");
-        Some(format!(
-            "{listed}{more} of `{}` changed while agents were at work; look at it, put it back unless it was you, and start \
-             again",
-            self.repo().common_dir().display()
-        ))
+        Some(format!("{text}; {advice}"))
     }
+}
+
+impl SettingsWatch {
+    fn noticed(&self) -> MutexGuard<'_, Option<String>> {
+        self.noticed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lists names for people.
+fn listed(names: &[String]) -> String {
+    let more = match names.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        n => format!(" and {n} more"),
+    };
+    let first = names.iter().take(NAMED).map(|name| format!("`{name}`"));
+    format!("{}{more}", first.collect::<Vec<_>>().join(", "))
 }
 
 /// Returns the names that have another value in `now`, or are in only one of the two.
@@ -246,9 +297,25 @@ fn runs_program(name: &str) -> bool {
     })
 }
 
-/// Adds the settings of a configuration file. Lines are read alone: only a difference matters, and
-/// a file that git cannot parse has one too.
+/// Returns true if a setting runs a program, or makes the repository unusable for its owner.
+pub(super) fn breaks_or_runs(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    runs_program(&name) || name == "core.bare" || name == "core.worktree"
+}
+
+/// Adds the watched settings of a configuration file.
 fn add_settings(text: &str, settings: &mut Settings) {
+    for (name, value) in
+        all_settings(text).into_iter().filter(|(name, value)| is_watched(name, value))
+    {
+        settings.entry(name).or_default().push_str(&value);
+    }
+}
+
+/// Returns the settings of a configuration file, with a line for each value. Lines are read alone:
+/// only a difference matters, and a file that git cannot parse has one too.
+pub(super) fn all_settings(text: &str) -> Settings {
+    let mut settings = Settings::new();
     let mut section = String::new();
     for line in text.lines().map(str::trim).filter(|line| !line.starts_with(['#', ';'])) {
         let mut setting = line;
@@ -256,15 +323,15 @@ fn add_settings(text: &str, settings: &mut Settings) {
             section = header.replace(" \"", ".").trim_end_matches('"').to_owned();
             setting = rest.trim();
         }
-        let (key, value) = setting.split_once('=').unwrap_or((setting, "true"));
-        let name = format!("{section}.{}", key.trim());
-        if setting.is_empty() || !is_watched(&name, value) {
+        if setting.is_empty() {
             continue;
         }
-        let value_of_key = settings.entry(name).or_default();
-        value_of_key.push_str(value.trim());
-        value_of_key.push('\n');
+        let (key, value) = setting.split_once('=').unwrap_or((setting, "true"));
+        let values = settings.entry(format!("{section}.{}", key.trim())).or_default();
+        values.push_str(value.trim());
+        values.push('\n');
     }
+    settings
 }
 
 #[cfg(test)]

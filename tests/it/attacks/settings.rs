@@ -47,8 +47,8 @@ fn filter_that_an_agent_plants_stops_the_run_and_lands_nothing() {
     assert!(start.stderr.contains("changed while agents were at work"), "{}", start.stderr);
     let target = sandbox.git(&["show", "harness/job-1/result:alpha"]);
     assert!(!target.contains("BAD"), "{target}");
-    // The run continues when the settings are back.
-    sandbox.git(&["config", "--remove-section", "filter.x"]);
+    // The filter was taken away, and the run continues when the attributes are back, too.
+    assert_eq!(sandbox.try_git(&sandbox.repo, &["config", "--get-regexp", "^filter"]).code, 1);
     std::fs::remove_file(sandbox.repo.join(".git/info/attributes")).unwrap();
     sandbox.remember();
     sandbox.script("alpha", "edit alpha good");
@@ -56,4 +56,66 @@ fn filter_that_an_agent_plants_stops_the_run_and_lands_nothing() {
     drop(sandbox.run(&["retry", "--failed"]));
     sandbox.run(&["start", "--force"]).exits(0);
     assert_eq!(sandbox.landed("alpha"), "good");
+}
+
+#[test]
+fn hooks_that_an_agent_plants_are_taken_away_and_its_work_is_not_trusted() {
+    let job = TestJob::new(&["alpha"]).set("sandbox", "mode = \"off\"").set("retry", "infra = 3");
+    let sandbox = Sandbox::new(job);
+    sandbox.script(
+        "alpha",
+        "edit alpha evil; propose a; common=$(git rev-parse --git-common-dir)\n\
+         git config core.hooksPath /nowhere; git config core.bare true\n\
+         mkdir -p \"$common/hooks\"; echo evil >\"$common/hooks/post-commit\"",
+    );
+    let said = sandbox.run(&["start"]).exits(3).stderr.clone();
+    assert!(said.contains("`core.hooksPath`") && said.contains("put back: "), "{said}");
+    assert_eq!(sandbox.harmed(), Vec::<String>::new());
+    let kept = std::fs::read_dir(sandbox.repo.join(".git/harness/quarantine")).unwrap().count();
+    assert_eq!(kept, 2);
+    assert_ne!(sandbox.task("alpha")["state"], "done");
+    sandbox.script("alpha", "edit alpha good");
+    sandbox.run(&["start", "--force"]).exits(0);
+    assert_eq!(sandbox.landed("alpha"), "good");
+}
+
+#[test]
+fn branch_of_the_user_that_an_agent_moves_is_set_back() {
+    for attack in [
+        "git symbolic-ref HEAD refs/heads/main; edit alpha evil; git add --all; git commit -qm evil",
+        "edit alpha evil; propose a; git update-ref refs/heads/main HEAD",
+        "edit alpha evil; git update-ref -d refs/heads/main",
+    ] {
+        let job =
+            TestJob::new(&["alpha"]).set("sandbox", "mode = \"off\"").set("retry", "infra = 3");
+        let sandbox = Sandbox::new(job);
+        sandbox.script("alpha", attack);
+        let said = sandbox.run(&["start"]).exits(3).stderr.clone();
+        assert!(said.contains("although it is checked out, and is back at"), "{attack}: {said}");
+        assert_eq!(sandbox.git(&["rev-parse", "refs/heads/main"]), sandbox.base, "{attack}");
+    }
+}
+
+#[test]
+fn moves_of_the_user_are_not_taken_for_an_attack() {
+    let sandbox = Sandbox::new(TestJob::new(&["alpha"]).set("sandbox", "mode = \"off\""));
+    sandbox.script("alpha", "edit alpha done; : >\"$HOME/up\"; wait_for \"$HOME/go\"");
+    let start = sandbox.spawn(&["start"]);
+    sandbox.await_sign("up");
+    for arguments in [
+        &["commit", "-qam", "mine"][..],
+        &["commit", "-q", "--amend", "-m", "mine too"],
+        &["branch", "-f", "feature", "HEAD"],
+        &["tag", "v2"],
+        &["checkout", "-q", "-b", "other"],
+        &["branch", "-D", "feature"],
+        &["config", "user.name", "A Person"],
+        &["update-ref", "refs/heads/main", "HEAD~1"],
+        &["reset", "-q", "--hard", "HEAD~1"],
+    ] {
+        sandbox.git(arguments);
+    }
+    sandbox.give_sign("go");
+    start.wait().exits(0);
+    assert_eq!(sandbox.landed("alpha"), "done");
 }
