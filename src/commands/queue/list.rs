@@ -58,6 +58,8 @@ struct Listing {
     changes_rules: BTreeSet<String>,
     /// The longest train.
     batch: usize,
+    /// True if every commit of a train needs a verdict.
+    each: bool,
     /// Verifications under way.
     verifying: Vec<ActiveVerification>,
     tasks: Vec<WaitingTask>,
@@ -105,6 +107,7 @@ impl Listing {
             target: target.to_owned(),
             short: context.short().to_owned(),
             review: rules.as_ref().is_some_and(|rules| rules.job.queue.review),
+            each: rules.as_ref().is_some_and(|rules| rules.job.queue.each),
             batch: rules.as_ref().map_or(1, |rules| rules.job.queue.batch.max(1)),
             verifying,
             behind: store.behind(target)?,
@@ -150,8 +153,16 @@ impl Listing {
     /// Returns the branches that wait. With `all`, also returns the branches that have landed or
     /// left.
     fn branches(&self, all: bool) -> Vec<ListedBranch<'_>> {
-        let rows = self.summary.ordered().into_iter();
-        let rows = rows.filter(|(_, row)| all || row.is_waiting());
+        let size = if self.each { self.batch } else { self.summary.train_size(self.batch) };
+        let mut rows = self.summary.ordered(size, &|entry, row| self.is_reviewing(entry, row));
+        // What is verified now lands before what waits.
+        let verifying: Vec<&String> =
+            self.verifying.iter().flat_map(|work| work.entries()).collect();
+        rows.sort_by_key(|(entry, row)| {
+            let position = verifying.iter().position(|name| name == entry);
+            (!row.is_waiting(), position.unwrap_or(usize::MAX))
+        });
+        let rows = rows.into_iter().filter(|(_, row)| all || row.is_waiting());
         rows.map(|(entry, row)| (entry, row, self.state_word(entry, row))).collect()
     }
 
@@ -163,15 +174,15 @@ impl Listing {
             BranchState::Ejected(Ejection::ChangesRequested { .. }) => "sent back",
             BranchState::Ejected(Ejection::Blocked { .. }) => "blocked",
             BranchState::Removed(_) => "removed",
-            BranchState::Waiting
-                if (self.review || self.changes_rules.contains(entry))
-                    && row.approved.as_ref() != Some(&row.commit) =>
-            {
-                "reviewing"
-            }
+            BranchState::Waiting if self.is_reviewing(entry, row) => "reviewing",
             BranchState::Waiting if self.is_verifying(entry) => "verifying",
             BranchState::Waiting => "queued",
         }
+    }
+
+    fn is_reviewing(&self, entry: &str, row: &BranchRow) -> bool {
+        let needs_approval = self.review || self.changes_rules.contains(entry);
+        needs_approval && row.approved.as_ref() != Some(&row.commit)
     }
 
     fn is_verifying(&self, entry: &str) -> bool {
@@ -193,7 +204,7 @@ impl Listing {
         let waiting = self.waiting();
         (!recent.is_empty() && waiting > 0).then(|| {
             let mean = recent.iter().sum::<u64>() / recent.len() as u64;
-            mean * waiting.div_ceil(self.summary.rate.group_size(self.batch)) as u64
+            mean * waiting.div_ceil(self.summary.train_size(self.batch)) as u64
         })
     }
 

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::events;
 use crate::domain::id::{Oid, Timestamp};
-use crate::domain::queue::{FailureRate, QueueSettings, rank};
+use crate::domain::queue::{Entry, EntryId, FailureRate, QueueSettings, landing_order};
 use crate::process::Lock;
 use crate::store::queue_log::QueueLogEntry;
 use crate::store::{Store, layout};
@@ -29,7 +29,7 @@ pub(super) enum BranchState {
 /// A branch that is or was in the queue.
 #[derive(Debug, Clone)]
 pub(super) struct BranchRow {
-    /// The number of distinct branches in the log when this branch was added.
+    /// The number of additions before this branch was added.
     pub(super) seq: usize,
     pub(super) commit: Oid,
     pub(super) priority: i64,
@@ -44,6 +44,16 @@ impl BranchRow {
     pub(super) fn is_waiting(&self) -> bool {
         self.state == BranchState::Waiting
     }
+}
+
+/// The place of a waiting task among all entries.
+#[derive(Debug)]
+struct WaitingTaskRow {
+    seq: usize,
+    commit: Oid,
+    priority: i64,
+    after: Vec<String>,
+    since: Timestamp,
 }
 
 /// Counts of what has happened in a queue.
@@ -84,6 +94,8 @@ pub(in crate::commands) struct QueueSummary {
     pub(super) branches: BTreeMap<String, BranchRow>,
     /// The tasks of runs that are or were in the queue, as `RUN/TASK`. Their runs show them.
     tasks: BTreeSet<String>,
+    /// The tasks that wait, with their places in the queue.
+    waiting_tasks: BTreeMap<String, WaitingTaskRow>,
     /// The rejected entries that fail together with a landed one only, by name.
     joint: BTreeMap<String, (Oid, JointPartner)>,
     pub(super) paused: bool,
@@ -91,6 +103,8 @@ pub(in crate::commands) struct QueueSummary {
     pub(super) verification_ms: Vec<u64>,
     /// The failure rate of the branches, on which the length of trains depends.
     pub(super) rate: FailureRate,
+    /// The number of additions so far.
+    added: usize,
     landed: usize,
     not_landed: usize,
     /// True if a `queue run` works on the queue now.
@@ -104,10 +118,12 @@ impl QueueSummary {
         let mut summary = Self {
             branches: BTreeMap::new(),
             tasks: BTreeSet::new(),
+            waiting_tasks: BTreeMap::new(),
             joint: BTreeMap::new(),
             paused: false,
             verification_ms: Vec::new(),
             rate: FailureRate::default(),
+            added: 0,
             landed: 0,
             not_landed: 0,
             running: lock.is_file() && Lock::is_held(&lock)?,
@@ -123,17 +139,25 @@ impl QueueSummary {
             self.joint.remove(&candidate.entry);
         }
         match event {
-            QueueEvent::Added { candidate, attempt: Some(_), .. } => {
-                self.tasks.insert(candidate.entry);
+            QueueEvent::Added { candidate, attempt: Some(_), priority, after, .. } => {
+                self.tasks.insert(candidate.entry.clone());
+                let old = self.waiting_tasks.get(&candidate.entry);
+                let seq = old.map_or(self.added, |place| place.seq);
+                let since = old.map_or(at, |place| place.since);
+                let row = WaitingTaskRow { seq, commit: candidate.commit, priority, after, since };
+                self.waiting_tasks.insert(candidate.entry, row);
+                self.added += 1;
             }
             QueueEvent::Added { candidate: added, priority, after, .. } => {
                 self.tasks.remove(&added.entry);
+                self.waiting_tasks.remove(&added.entry);
                 // A branch that is added again while it waits keeps its waiting time and its
                 // approval.
                 let old = self.branches.get(&added.entry).filter(|row| row.is_waiting());
                 let approved = old.and_then(|row| row.approved.clone());
                 let since = old.map_or(at, |row| row.since);
-                let seq = old.map_or(self.branches.len(), |row| row.seq);
+                let seq = old.map_or(self.added, |row| row.seq);
+                self.added += 1;
                 let (commit, state) = (added.commit, BranchState::Waiting);
                 let row = BranchRow { seq, commit, priority, after, since, approved, state };
                 self.branches.insert(added.entry, row);
@@ -149,6 +173,7 @@ impl QueueSummary {
                 }
             }
             QueueEvent::Removed { entry, why } => {
+                self.waiting_tasks.remove(&entry);
                 self.not_landed += usize::from(self.is_waiting(&entry));
                 self.set_state(&entry, BranchState::Removed(why));
             }
@@ -164,6 +189,7 @@ impl QueueSummary {
                     | Ejection::Blocked { .. } => {}
                 }
                 if self.tasks.contains(&candidate.entry) {
+                    self.waiting_tasks.remove(&candidate.entry);
                     return;
                 }
                 self.not_landed += 1;
@@ -174,6 +200,7 @@ impl QueueSummary {
                     self.rate.record_landing();
                     self.landed += 1;
                     if self.tasks.contains(&landed.entry) {
+                        self.waiting_tasks.remove(&landed.entry);
                         continue;
                     }
                     let commit = landed.landed_as.as_ref().map(|commit| commit.0.clone());
@@ -200,7 +227,9 @@ impl QueueSummary {
     /// Returns the entries that propose a commit and have not landed one, each with the reason.
     pub(in crate::commands) fn unlanded(&self, commit: &Oid) -> Vec<(&str, String)> {
         let mut found = Vec::new();
-        for (position, (entry, row)) in self.ordered().into_iter().enumerate() {
+        let size = self.train_size(QueueSettings::default().batch);
+        let ordered = self.ordered(size, &|_, _| false);
+        for (position, (entry, row)) in ordered.into_iter().enumerate() {
             let why = match &row.state {
                 BranchState::Waiting => format!("{entry}: waits in the queue, at {}", position + 1),
                 BranchState::Ejected(reason) => events::ejection(entry, reason).join("\n"),
@@ -269,14 +298,46 @@ impl QueueSummary {
         QueueTally { landed: self.landed, not_landed: self.not_landed, verified }
     }
 
-    /// Returns the branches in the order in which the queue takes them. Branches that do not wait
-    /// come last.
-    pub(super) fn ordered(&self) -> Vec<(&str, &BranchRow)> {
-        let ageing = QueueSettings::default().ageing;
-        let mut rows: Vec<_> = self.branches.iter().map(|(e, row)| (e.as_str(), row)).collect();
-        rows.sort_by_key(|(_, row)| {
-            (!row.is_waiting(), rank(row.since, row.priority, ageing), row.seq)
-        });
-        rows
+    /// Returns the number of entries that the next train takes. `batch` is the longest train.
+    pub(super) fn train_size(&self, batch: usize) -> usize {
+        self.rate.group_size(batch)
+    }
+
+    /// Returns the branches in the order in which they land if all entries pass, in trains of
+    /// `size` entries. Branches for which `held` returns true wait for an approval, and land later.
+    /// Branches that do not wait come last.
+    pub(super) fn ordered(
+        &self,
+        size: usize,
+        held: &dyn Fn(&str, &BranchRow) -> bool,
+    ) -> Vec<(&str, &BranchRow)> {
+        let id_of = |name: &String| EntryId::parse(name).ok();
+        // Every dependency that does not wait has landed.
+        let waits =
+            |name: &&String| self.is_waiting(name) || self.waiting_tasks.contains_key(*name);
+        let mut entries: Vec<(usize, Entry)> = Vec::new();
+        for (name, row) in self.branches.iter().filter(|(_, row)| row.is_waiting()) {
+            let Some(id) = id_of(name) else { continue };
+            let BranchRow { seq, commit, priority, after, since, .. } = row;
+            let after = after.iter().filter(waits).filter_map(id_of).collect();
+            let (candidate, held) = (commit.clone(), held(name, row));
+            let entry = Entry { id, priority: *priority, after, since: *since, candidate, held };
+            entries.push((*seq, entry));
+        }
+        for (name, row) in &self.waiting_tasks {
+            let Some(id) = id_of(name) else { continue };
+            let WaitingTaskRow { seq, commit, priority, after, since } = row;
+            let after = after.iter().filter(waits).filter_map(id_of).collect();
+            let (candidate, held) = (commit.clone(), false);
+            let entry = Entry { id, priority: *priority, after, since: *since, candidate, held };
+            entries.push((*seq, entry));
+        }
+        entries.sort_by_key(|(seq, _)| *seq);
+        let entries = entries.into_iter().map(|(_, entry)| entry).collect();
+        let order = landing_order(entries, size, QueueSettings::default().ageing);
+        let waiting = order.iter().filter_map(|id| self.branches.get_key_value(id.as_str()));
+        let mut ended: Vec<_> = self.branches.iter().filter(|(_, row)| !row.is_waiting()).collect();
+        ended.sort_by_key(|(_, row)| (row.since, row.seq));
+        waiting.chain(ended).map(|(entry, row)| (entry.as_str(), row)).collect()
     }
 }

@@ -48,4 +48,4 @@ pub use self::rate::{FailureRate, LARGEST_GROUP};
 pub use self::state::{Queue, QueueSettings};
 pub use self::train::{FailedPrefix, Train};
 pub use self::types::{Car, Conflict, QueueEffect, QueueInput, StopReason, TrainKind};
-pub use self::waiting::rank;
+pub use self::waiting::landing_order;

@@ -25,6 +25,7 @@ impl Queue {
                     prefix: *prefix,
                     attempt: *attempt,
                     kind: train.kind,
+                    onto: train.onto.clone(),
                     commit: commit.clone(),
                     tree: tree.clone(),
                 })

@@ -165,6 +165,8 @@ pub enum QueueEffect {
         attempt: u32,
         /// The purpose of the train.
         kind: TrainKind,
+        /// The commit on which the train stands.
+        onto: Oid,
         /// The commit of the prefix's last car.
         commit: Oid,
         /// The commit's tree.

@@ -19,8 +19,38 @@ pub(super) struct WaitingEntries {
 
 /// Returns the sort key of an entry from its age and priority. Lower keys are taken first. `ageing`
 /// is as in [`QueueSettings`](super::state::QueueSettings).
-pub fn rank(since: Timestamp, priority: i64, ageing: u64) -> i128 {
+fn rank(since: Timestamp, priority: i64, ageing: u64) -> i128 {
     i128::from(since.0) - i128::from(priority) * i128::from(ageing.max(1))
+}
+
+/// Returns the entries in the order in which they land if all of them pass: in trains of `size`
+/// entries, each with the oldest entry first and then the others by score. Entries that wait for an
+/// approval, or for an entry that is not among `entries`, come last.
+pub fn landing_order(entries: Vec<Entry>, size: usize, ageing: u64) -> Vec<EntryId> {
+    let mut waiting = WaitingEntries::default();
+    let mut items = BTreeMap::new();
+    for (seq, entry) in (0..).zip(entries) {
+        let status = EntryStatus::Waiting;
+        let item = QueueItem { entry, status, flaky_failures: 0, seq, conflicted: None };
+        waiting.insert(&item, ageing);
+        items.insert(item.entry.id.clone(), item);
+    }
+    let mut order = Vec::with_capacity(items.len());
+    loop {
+        let train = waiting.pick(&items, &BTreeMap::<TrainId, ()>::new(), size.max(1));
+        if train.is_empty() {
+            break;
+        }
+        for id in &train {
+            if let Some(item) = items.get_mut(id) {
+                waiting.remove(item, ageing);
+                item.status = EntryStatus::Landed;
+            }
+        }
+        order.extend(train);
+    }
+    order.extend(waiting.ids().cloned());
+    order
 }
 
 impl WaitingEntries {
@@ -149,5 +179,81 @@ impl<'a> GroupBuilder<'a> {
             }
         }
         Some(chain)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::state::{Queue, QueueSettings};
+    use super::super::types::{Car, QueueEffect, QueueInput};
+    use super::landing_order;
+    use crate::domain::id::{Oid, Timestamp};
+    use crate::domain::queue::{Entry, EntryId};
+    use crate::domain::verdict::Verdict;
+
+    const AGEING: u64 = 100;
+
+    fn oid(number: usize) -> Oid {
+        Oid::parse(&format!("{number:040x}")).unwrap()
+    }
+
+    fn id(number: usize) -> EntryId {
+        EntryId::parse(&format!("e{number}")).unwrap()
+    }
+
+    /// Returns the order in which a queue lands entries that pass.
+    fn landed(entries: Vec<Entry>, batch: usize) -> Vec<EntryId> {
+        let settings = QueueSettings { batch, ageing: AGEING, ..QueueSettings::default() };
+        let mut queue = Queue::new(settings, oid(1), oid(1));
+        let mut commits = 1_000;
+        let mut order = Vec::new();
+        queue.apply(QueueInput::Added(entries));
+        while let Some(effect) = queue.owed().into_iter().next() {
+            match effect {
+                QueueEffect::Build { train, entries, .. } => {
+                    let car = |(entry, _)| {
+                        commits += 1;
+                        Car { entry, commit: oid(commits), tree: oid(commits) }
+                    };
+                    let (cars, conflicts) = (entries.into_iter().map(car).collect(), Vec::new());
+                    queue.apply(QueueInput::Built { train, cars, conflicts });
+                }
+                QueueEffect::Verify { train, prefix, attempt, .. } => {
+                    let verdict = Verdict::Passed;
+                    queue.apply(QueueInput::Verified { train, prefix, attempt, verdict });
+                }
+                QueueEffect::Land { commit, tree, entries, .. } => {
+                    order.extend(entries.iter().map(|(entry, _)| entry.clone()));
+                    queue.apply(QueueInput::Landed { tip: commit, tree, entries });
+                }
+                QueueEffect::Eject { entry, .. } => panic!("{entry} is ejected"),
+            }
+        }
+        order
+    }
+
+    #[test]
+    fn landing_order_is_the_order_in_which_the_queue_lands() {
+        for seed in 0..300_usize {
+            let random = |n: usize, below: usize| (seed * 7919 + n * 104_729) / 13 % below;
+            let count = 1 + random(0, 9);
+            let entry = |n: usize| Entry {
+                id: id(n),
+                priority: i64::try_from(random(n + 1, 5)).unwrap(),
+                after: (n > 0 && random(n + 2, 4) == 0)
+                    .then(|| id(random(n + 3, n)))
+                    .into_iter()
+                    .collect(),
+                since: Timestamp(u64::try_from(random(n + 4, 400)).unwrap()),
+                candidate: oid(n + 2),
+                held: random(n + 5, 8) == 0,
+            };
+            let entries: Vec<Entry> = (0..count).map(entry).collect();
+            let batch = 1 + random(99, 4);
+            let landed = landed(entries.clone(), batch);
+            let order = landing_order(entries, batch, AGEING);
+            assert_eq!(order[..landed.len()], landed, "seed {seed}");
+            assert_eq!(order.len(), count);
+        }
     }
 }

@@ -97,7 +97,7 @@ impl RulesChange {
         rules: Option<&Arc<TargetRules>>,
     ) -> Result<Option<Self>> {
         let (repo, commit) = (context.store.repo(), &verification.commit);
-        let tip = repo.tree_of(&verification.tip)?;
+        let tip = repo.tree_of(&verification.onto)?;
         let files = rule_files(entries, rules.map(|rules| &**rules)).in_tree(repo, &tip)?;
         let (tree, files) =
             repo::restore_paths(repo, &verification.tree, &tip, &|path| files.has(path))?;
@@ -177,7 +177,7 @@ impl TrainChecks {
         }
         if let Some(run) = of_tip.and_then(RuledEntry::run) {
             let subject =
-                CheckSubject { run: &run.run, task: None, base: &verification.tip, worktree };
+                CheckSubject { run: &run.run, task: None, base: &verification.onto, worktree };
             let steps = verify::steps(&run.job, CheckStage::Landing, &subject, &run.salt);
             checks.group_of(run, steps);
             checks.add_worktree_rules(&run.job, &run.provided);
@@ -186,13 +186,13 @@ impl TrainChecks {
         if let Some(rules) = rules {
             let own_job = change.and_then(|change| change.job.as_ref());
             let job = own_job.unwrap_or(&rules.job);
-            let group = checks.target_group(job, &verification.tip, worktree)?;
+            let group = checks.target_group(job, &verification.onto, worktree)?;
             checks.add_to_all(group);
             checks.add_worktree_rules(job, &[]);
             checks.sandbox = checks.sandbox.max(rules.job.sandbox.mode);
         }
         if let Some(change) = change {
-            checks.add_put_back(change, of_runs, &verification.tip, worktree)?;
+            checks.add_put_back(change, of_runs, &verification.onto, worktree)?;
         }
         for group in &mut checks.groups {
             verify::add_setup(&mut group.steps, &checks.setup, &checks.setup_inputs);

@@ -244,7 +244,8 @@ impl QueueContext {
         let repo = self.store.repo();
         let base = repo::merge_bases(repo, tip, candidate)?.into_iter().next();
         let base = base.unwrap_or_else(|| tip.clone());
-        rules.rule_files().in_tree(repo, &base)?.changed(repo, &base, candidate)
+        // The target decides which files the links of its rule files lead to.
+        rules.rule_files().in_tree(repo, tip)?.changed(repo, &base, candidate)
     }
 
     /// Returns the folder of the queue's check worktrees, as a job places it.

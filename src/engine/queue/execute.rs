@@ -10,7 +10,7 @@ use super::host::{
     VerificationId, VerificationStart,
 };
 use super::joint::{PartnerResult, is_search};
-use super::worker::{Faults, QueueWorker, RunningVerification};
+use super::worker::{Faults, LoneFailure, QueueWorker, RunningVerification};
 use crate::domain::id::{Oid, Timestamp};
 use crate::domain::queue::{EjectReason, EntryId, EntryStatus, QueueInput, TrainId, TrainKind};
 use crate::domain::verdict::{Finding, Verdict};
@@ -93,6 +93,7 @@ impl<H: QueueHost> QueueWorker<H> {
         &mut self,
         id: VerificationId,
         kind: TrainKind,
+        onto: Oid,
         commit: Oid,
         tree: Oid,
     ) -> Result<bool> {
@@ -105,14 +106,13 @@ impl<H: QueueHost> QueueWorker<H> {
         }
         let first = self.prefix_entries(id.train, usize::MAX).into_iter().next();
         let entries = self.prefix_entries(id.train, id.prefix);
-        let tip = self.queue.tip().clone();
         let (failures, logged_results) = self.logged(&tree, &entries, first.as_ref());
         let verification = TrainVerification {
             id,
             kind,
             commit,
             tree,
-            tip,
+            onto,
             entries,
             first,
             failures,
@@ -167,8 +167,12 @@ impl<H: QueueHost> QueueWorker<H> {
             let ms = self.host.now().since_ms(since);
             // Durable before anything lands because of it. If a crash loses it, the tree is
             // verified again.
+            let logged = self.verifications.len();
             self.host.append_log(&[verified_event(&verification, &verdict, ms)])?;
             self.read_log()?;
+            if rules != self.rules.digest {
+                self.verifications.truncate(logged);
+            }
         }
         if is_search(&id) {
             self.end_search_step(&id, &verdict);
@@ -208,10 +212,12 @@ impl<H: QueueHost> QueueWorker<H> {
                 self.passed.insert(tree.clone(), verdict);
             }
             ([alone], Verdict::Failed(_)) => {
-                self.rejections.insert(alone.id.clone(), (tree.clone(), verdict));
+                let onto = (prefix == 1).then(|| verification.onto.clone());
+                let failure = LoneFailure { tree: tree.clone(), onto, verdict };
+                self.rejections.insert(alone.id.clone(), failure);
             }
             ([], Verdict::Failed(findings)) if attempt > 1 => {
-                let (target, tip) = (self.host.target_name(), verification.tip.short());
+                let (target, tip) = (self.host.target_name(), verification.onto.short());
                 for finding in findings {
                     let Finding { check, text, .. } = finding;
                     self.note(format!("on `{target}` at {tip}, `{check}` fails: {text}"));
@@ -267,7 +273,7 @@ impl<H: QueueHost> QueueWorker<H> {
             return Ejection::Rejected { finding, findings, results, tree, refused, partner };
         };
         let (tree, report) = match recorded {
-            Some((tree, verdict)) => (Some(ObjectId(tree)), verdict.report),
+            Some(LoneFailure { tree, verdict, .. }) => (Some(ObjectId(tree)), verdict.report),
             None => {
                 let text = finding.clone();
                 let findings = vec![Finding { attempt, check: "landing".into(), text }];

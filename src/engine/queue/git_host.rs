@@ -50,6 +50,8 @@ pub(crate) struct GitHost<'a> {
     report: ReportSink<'a>,
     /// The rules of the tip that was read last.
     pub(super) rules: Option<Arc<TargetRules>>,
+    /// The tip whose rules were read last, with the tip at which a rule file changed last.
+    pub(super) rule_change: Option<(Oid, Oid)>,
     /// The number of check worktrees.
     concurrency: usize,
     pub(super) history: TargetHistory,
@@ -88,6 +90,7 @@ impl<'a> GitHost<'a> {
             messages,
             report,
             rules: None,
+            rule_change: None,
             concurrency: 1,
             history: TargetHistory::default(),
             touched: HashMap::new(),
@@ -242,12 +245,15 @@ impl QueueHost for GitHost<'_> {
         };
         let settings = section.map(settings).unwrap_or_default();
         self.concurrency = settings.concurrency.max(1);
-        let digest = |rules: &Arc<TargetRules>| rules.job_file.to_string();
+        let job_file = self.rules.as_ref().map(|rules| rules.job_file.to_string());
+        let review = self.rules.as_ref().is_some_and(|rules| rules.job.queue.review);
+        let no_rules = self.rules.is_none();
+        let changed = self.last_rule_change(tip, entries)?;
         Ok(QueueRules {
             settings,
-            review: rules.is_some_and(|rules| rules.job.queue.review),
-            branches_wait: rules.is_none().then(|| self.context.no_rules()),
-            digest: rules.map(digest).unwrap_or_default(),
+            review,
+            branches_wait: no_rules.then(|| self.context.no_rules()),
+            digest: format!("{} {changed}", job_file.unwrap_or_default()),
         })
     }
 
@@ -346,7 +352,7 @@ impl QueueHost for GitHost<'_> {
     fn verify(&mut self, verification: &TrainVerification) -> Result<VerificationStart> {
         let entries = self.runs.all_ruled(&verification.entries)?;
         let first = verification.first.as_ref().map(|entry| self.runs.ruled(entry)).transpose()?;
-        if let Some(why) = self.target_fault(&verification.tip)? {
+        if let Some(why) = self.target_fault(&verification.onto)? {
             return Ok(VerificationStart::Held(why));
         }
         let worktree = self.free_worktree(&verification.tree)?;
@@ -368,7 +374,7 @@ impl QueueHost for GitHost<'_> {
             checks.add_recorded_verdicts(&self.context, verification, &self.vouched)?;
         }
         let known = verify::known_verdict(&checks.steps()).filter(|_| !must_run);
-        let trusted = of_tip && !must_run && checks::trusts_tip(first, &verification.tip);
+        let trusted = of_tip && !must_run && checks::trusts_tip(first, &verification.onto);
         if let Some(mut report) =
             known.filter(|report| !trusted || report.verdict == Verdict::Passed)
         {

@@ -80,8 +80,8 @@ pub struct TrainVerification {
     pub commit: Oid,
     /// The commit's tree.
     pub tree: Oid,
-    /// The target's tip.
-    pub tip: Oid,
+    /// The commit on which the train stands. Its rule files decide.
+    pub onto: Oid,
     /// The entries that the tree contains and the target does not, in order.
     pub entries: Vec<QueuedEntry>,
     /// The first entry of the train. The verification of the tip uses this entry's checks.

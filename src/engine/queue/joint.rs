@@ -9,21 +9,19 @@ use super::host::{
 };
 use super::worker::{QueueWorker, RunningVerification};
 use crate::domain::id::Oid;
-use crate::domain::queue::{Car, JointSearch, JointStep, TrainId, TrainKind};
+use crate::domain::queue::{Car, EntryId, JointSearch, JointStep, TrainId, TrainKind};
 use crate::domain::verdict::Verdict;
 use crate::wire::queue::{JointPartner, ObjectId};
 
 /// The train of all verifications of a search. No train of the queue has this id.
 const SEARCH: TrainId = TrainId(u64::MAX);
 
-/// The number of commits below the tip on which the rejected tree is looked for. The tip may have
-/// moved since the entry failed.
-const MAX_NEWER: usize = 64;
-
 /// A search under way.
 #[derive(Debug)]
 pub(super) struct PartnerSearch {
     candidate: Oid,
+    /// The entries that waited when the search began. They go first.
+    ahead: Vec<EntryId>,
     /// The target's line from the fork point to the commit on which the entry failed.
     line: Vec<Oid>,
     /// `None` if the partner cannot be found.
@@ -47,7 +45,17 @@ pub(super) fn is_search(id: &VerificationId) -> bool {
 }
 
 impl<H: QueueHost> QueueWorker<H> {
-    /// Looks for the landing with which a rejected entry fails. Verdicts in the log are used first.
+    /// Returns true if the search for the partner of a rejected entry waits for other entries.
+    /// Later entries do not delay the search, so a rejection is reported under a constant load.
+    pub(super) fn search_waits(&self, id: &EntryId, candidate: &Oid) -> bool {
+        let search = self.searches.get(id).filter(|search| search.candidate == *candidate);
+        let is_live = |entry: &EntryId| {
+            self.queue.item(entry).is_some_and(|item| !item.status.ended() && !item.entry.held)
+        };
+        search.is_none_or(|search| search.ahead.iter().any(is_live))
+    }
+
+    /// Looks for the landing with which a rejected entry fails. Recorded verdicts are used first.
     pub(super) fn find_partner(&mut self, entry: &QueuedEntry) -> Result<PartnerResult> {
         let known = self.searches.get(&entry.id);
         if known.is_none_or(|search| search.candidate != entry.candidate) {
@@ -62,23 +70,16 @@ impl<H: QueueHost> QueueWorker<H> {
     }
 
     fn new_search(&mut self, entry: &QueuedEntry) -> Result<PartnerSearch> {
-        let mut line = Vec::new();
-        let rejected = self.rejections.get(&entry.id).map(|(tree, _)| tree.clone());
-        if let Some(rejected) = rejected {
-            let tip = self.queue.tip().clone();
-            line = self.host.line_since_fork(&tip, entry)?;
-            // The entry failed on the last commit that gives the rejected tree.
-            for _ in 0..MAX_NEWER {
-                let Some(last) = line.last().filter(|_| line.len() > 1) else { break };
-                let last = last.clone();
-                if self.car_on(&last, entry)?.is_some_and(|car| car.tree == rejected) {
-                    break;
-                }
-                line.pop();
-            }
-        }
+        // The line ends where the entry failed. The target may have moved on since.
+        let failed_on = self.rejections.get(&entry.id).and_then(|failure| failure.onto.clone());
+        let line = match failed_on {
+            Some(onto) => self.host.line_since_fork(&onto, entry)?,
+            None => Vec::new(),
+        };
         let search = (line.len() > 1).then(|| JointSearch::new(line.len() - 1));
-        Ok(PartnerSearch { candidate: entry.candidate.clone(), line, search, running: None })
+        let ahead = self.live().into_iter().map(|entry| entry.id).collect();
+        let candidate = entry.candidate.clone();
+        Ok(PartnerSearch { candidate, ahead, line, search, running: None })
     }
 
     fn car_on(&mut self, onto: &Oid, entry: &QueuedEntry) -> Result<Option<Car>> {
@@ -113,10 +114,13 @@ impl<H: QueueHost> QueueWorker<H> {
             let Some(onto) = line.get(position).cloned() else {
                 return Ok(PartnerResult::Ended(None));
             };
+            if !self.may_search() {
+                return Ok(PartnerResult::Pending);
+            }
             let Some(car) = self.car_on(&onto, entry)? else {
                 return Ok(PartnerResult::Ended(None));
             };
-            let verdict = match self.logged_verdict(&car.tree) {
+            let verdict = match self.logged_verdict(entry, &car.tree) {
                 Some(passed) => Some(passed),
                 None => match self.start_search_step(entry, (position, onto), car)? {
                     VerificationStart::Known(verdict) => verdict_of(&verdict),
@@ -130,11 +134,22 @@ impl<H: QueueHost> QueueWorker<H> {
         }
     }
 
-    /// Returns the last verdict of the log on a tree, if there is one.
-    fn logged_verdict(&self, tree: &Oid) -> Option<bool> {
-        let mut logged = self.verifications.iter().rev();
-        let last = || logged.find(|logged| logged.tree == *tree).map(|logged| logged.passed);
-        self.passed.contains_key(tree).then_some(true).or_else(last)
+    /// Returns true if a search may start a verification: nobody has paused the queue, and no other
+    /// verification is under way that leaves no room.
+    fn may_search(&mut self) -> bool {
+        let busy = self.running.len() + self.unattended.len();
+        self.queue.stopped().is_none()
+            && busy < self.rules.settings.concurrency.max(1)
+            && self.host.now() >= self.faults.not_before
+    }
+
+    /// Returns the last verdict of this worker on a tree with the entry, if there is one. Verdicts
+    /// of earlier workers are on other rules, perhaps; the host knows those that still hold.
+    fn logged_verdict(&self, entry: &QueuedEntry, tree: &Oid) -> Option<bool> {
+        let mut logged = self.verifications.iter().rev().filter(|v| !v.by_earlier_worker);
+        let name = entry.id.as_str();
+        let last = logged.find(|v| v.tree == *tree && v.entries.iter().any(|other| other == name));
+        last.map(|logged| logged.passed)
     }
 
     fn start_search_step(
@@ -155,7 +170,7 @@ impl<H: QueueHost> QueueWorker<H> {
             kind: TrainKind::Lane,
             commit: car.commit,
             tree: car.tree,
-            tip: onto,
+            onto,
             entries: vec![entry.clone()],
             first: Some(entry.clone()),
             failures: 0,

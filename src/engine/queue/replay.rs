@@ -136,13 +136,14 @@ impl<H: QueueHost> QueueWorker<H> {
             QueueEvent::Removed { entry, .. } => QueueInput::Removed(EntryId::parse(&entry)?),
             QueueEvent::Paused { .. } => QueueInput::Paused,
             QueueEvent::Resumed { .. } => QueueInput::Resumed,
-            QueueEvent::Verified { tree, passed, results, .. } => {
+            QueueEvent::Verified { tree, entries, passed, results, .. } => {
                 let results: Vec<String> = results.into_iter().map(|result| result.id).collect();
                 self.host.vouch(results.clone());
                 let (position, by_earlier_worker) = (self.position, false);
                 self.verifications.push(LoggedVerification {
                     position,
                     tree,
+                    entries,
                     passed,
                     results,
                     by_earlier_worker,

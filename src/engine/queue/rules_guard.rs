@@ -1,9 +1,13 @@
 //! The guard of the target's `harness.toml`: nothing lands that makes the file unreadable or takes
-//! the last check out, because nothing could land after that.
+//! the last check out, because nothing could land after that. And the changes of rule files on the
+//! target, which make verdicts void.
 
 use anyhow::Result;
 
+use super::checks::{self, RuledEntry};
 use super::context::{QueueContext, TargetRules};
+use super::git_host::GitHost;
+use super::host::QueuedEntry;
 use crate::domain::id::{Oid, RunId};
 use crate::job::{self, Job, JobError, JobErrors};
 use crate::verify::{self, CheckStage, CheckSubject, NO_FILES};
@@ -52,6 +56,28 @@ impl TargetRules {
         let run = RunId::parse("queue")?;
         let subject = CheckSubject { run: &run, task: None, base, worktree: "" };
         Ok(!verify::steps(job, CheckStage::Landing, &subject, NO_FILES).is_empty())
+    }
+}
+
+impl GitHost<'_> {
+    /// Returns the tip at which a rule file of the target, or of the runs of entries, has changed
+    /// last: the first tip that this worker has read, or a later one. A tree that passed before may
+    /// fail with the rule files as they are now.
+    pub(super) fn last_rule_change(&mut self, tip: &Oid, entries: &[QueuedEntry]) -> Result<Oid> {
+        let (read, mut changed) =
+            self.rule_change.take().unwrap_or_else(|| (tip.clone(), tip.clone()));
+        if read != *tip {
+            // The run of a task may be gone.
+            let ruled = entries.iter().filter_map(|entry| self.runs.ruled(entry).ok());
+            let ruled: Vec<RuledEntry> = ruled.collect();
+            let repo = self.context.store.repo();
+            let files = checks::rule_files(&ruled, self.rules.as_deref()).in_tree(repo, tip)?;
+            if !files.changed(repo, &read, tip)?.is_empty() {
+                changed = tip.clone();
+            }
+        }
+        self.rule_change = Some((tip.clone(), changed.clone()));
+        Ok(changed)
     }
 }
 

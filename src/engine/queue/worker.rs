@@ -17,7 +17,7 @@ use super::host::{
 };
 use super::joint::PartnerSearch;
 use crate::domain::id::{Oid, Timestamp};
-use crate::domain::queue::{EntryId, Queue, QueueEffect, StopReason, TrainId};
+use crate::domain::queue::{EjectReason, EntryId, Queue, QueueEffect, StopReason, TrainId};
 use crate::wire::queue::QueueEvent;
 
 /// The time in milliseconds after which a landing on hold is tried again.
@@ -55,11 +55,22 @@ pub(super) struct LoggedVerification {
     /// The position in the log.
     pub position: usize,
     pub tree: Oid,
+    /// The entries that the tree contains and the target does not.
+    pub entries: Vec<String>,
     pub passed: bool,
     /// The ids of the results.
     pub results: Vec<String>,
     /// True if an earlier worker logged the verification.
     pub by_earlier_worker: bool,
+}
+
+/// The last failed verdict on an entry alone.
+#[derive(Debug, Clone)]
+pub(super) struct LoneFailure {
+    pub tree: Oid,
+    /// The commit of the target on which the entry failed. `None` if it is not known.
+    pub onto: Option<Oid>,
+    pub verdict: TrainVerdict,
 }
 
 /// A verification under way.
@@ -114,8 +125,8 @@ pub struct QueueWorker<H> {
     pub(super) unsynced: Vec<QueueEvent>,
     /// Verdicts on trees that pass.
     pub(super) passed: BTreeMap<Oid, TrainVerdict>,
-    /// The last failed verdict on each entry alone, with the tree.
-    pub(super) rejections: BTreeMap<EntryId, (Oid, TrainVerdict)>,
+    /// The last failed verdict on each entry alone.
+    pub(super) rejections: BTreeMap<EntryId, LoneFailure>,
     /// Searches for the partners of rejected entries.
     pub(super) searches: BTreeMap<EntryId, PartnerSearch>,
     /// The number of verifications that searches have started.
@@ -172,14 +183,16 @@ impl<H: QueueHost> QueueWorker<H> {
         if self.person.is_some() {
             return Ok(false);
         }
-        for effect in self.queue.owed() {
+        let owed = self.queue.owed().into_iter();
+        let (last, first): (Vec<_>, Vec<_>) = owed.partition(|effect| self.comes_last(effect));
+        for effect in first.into_iter().chain(last) {
             let changed = match effect {
                 QueueEffect::Build { train, onto, entries } => {
                     self.build(train, &onto, &entries)?
                 }
-                QueueEffect::Verify { train, prefix, attempt, kind, commit, tree } => {
+                QueueEffect::Verify { train, prefix, attempt, kind, onto, commit, tree } => {
                     let id = VerificationId { train, prefix, attempt };
-                    self.verify(id, kind, commit, tree)?
+                    self.verify(id, kind, onto, commit, tree)?
                 }
                 QueueEffect::Land { train, onto, commit, tree, entries } => {
                     self.land(train, onto, commit, tree, &entries)?
@@ -193,6 +206,26 @@ impl<H: QueueHost> QueueWorker<H> {
             }
         }
         Ok(false)
+    }
+
+    /// Returns true if an effect waits for all others: the search for a partner costs
+    /// verifications, and other entries wait for theirs.
+    fn comes_last(&self, effect: &QueueEffect) -> bool {
+        match effect {
+            QueueEffect::Eject { entry, candidate, reason: EjectReason::Rejected { .. } } => {
+                self.search_waits(entry, candidate)
+            }
+            QueueEffect::Eject {
+                reason:
+                    EjectReason::Refused { .. }
+                    | EjectReason::Conflict { .. }
+                    | EjectReason::Blocked { .. },
+                ..
+            }
+            | QueueEffect::Build { .. }
+            | QueueEffect::Verify { .. }
+            | QueueEffect::Land { .. } => false,
+        }
     }
 
     /// Makes all logged events durable, reports them, and shows the state to whoever lists the

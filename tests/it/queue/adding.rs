@@ -41,7 +41,8 @@ fn branch_that_is_added_again_while_it_waits_keeps_its_place() {
     queue.add(&["b0", "b1"]);
     queue.sandbox.run(&["queue", "add", "b2", "--after", "b1"]).exits(0);
     queue.sandbox.run(&["queue", "add", "b3", "--priority", "100"]).exits(0);
-    let order = ["b3", "b0", "b1", "b2"];
+    // A train of one entry takes the oldest.
+    let order = ["b0", "b1", "b2", "b3"];
     assert_eq!(waiting(&queue), order);
     // The first as it is, and one that has moved since.
     queue.branch("b1", "b1", &[("f1", "amended\n")]);
@@ -49,11 +50,9 @@ fn branch_that_is_added_again_while_it_waits_keeps_its_place() {
     queue.add(&["b1"]);
     queue.add(&["b3", "b2"]);
     assert_eq!(waiting(&queue), order);
-    assert_eq!(queue.list()["entries"][3]["after"][0], "b1");
+    assert_eq!(queue.list()["entries"][2]["after"][0], "b1");
     queue.sandbox.run(&["queue", "run"]).exits(0);
-    let mut landed = queue.landed();
-    landed.retain(|name| name != "b3");
-    assert_eq!(landed, ["b0", "b1", "b2"]);
+    assert_eq!(queue.landed(), order);
     queue.holds();
 }
 
@@ -98,4 +97,30 @@ fn why_knows_branches_that_have_not_landed() {
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["queue"][0]["entry"], "bad");
     assert_eq!(json["queue"][0]["target"], "refs/heads/main");
+}
+
+#[test]
+fn list_shows_the_order_in_which_branches_land() {
+    let queue = QueueSandbox::new("batch = 2");
+    queue.good(6);
+    for (name, more) in [
+        ("b0", &[][..]),
+        ("b1", &["--priority", "5"][..]),
+        ("b2", &[][..]),
+        ("b3", &["--priority", "9", "--after", "b4"][..]),
+        ("b4", &[][..]),
+        ("b5", &["--priority", "7"][..]),
+    ] {
+        // The branch that `b3` comes after is added first.
+        if name == "b3" {
+            queue.add(&["b4"]);
+        }
+        queue.add(&[&[name], more].concat());
+    }
+    let list = queue.list();
+    let entries = list["entries"].as_array().unwrap().iter();
+    let shown: Vec<&str> = entries.map(|entry| entry["branch"].as_str().unwrap()).collect();
+    queue.sandbox.run(&["queue", "run"]).exits(0);
+    assert_eq!(queue.landed(), shown);
+    assert_eq!(shown[0], "b0", "the oldest branch is in the first train");
 }

@@ -86,3 +86,28 @@ fn branch_that_fails_alone_has_no_partner_and_costs_one_verification_more() {
     queue.sandbox.run(&["queue", "run"]).exits(1);
     assert!(queue.runs() - before <= 2, "{} runs of the check", queue.runs() - before);
 }
+
+#[test]
+fn check_that_was_added_later_makes_no_landing_a_partner() {
+    let queue = QueueSandbox::new("");
+    let repo = &queue.sandbox.repo;
+    queue.branch("m2", "main", &[("m2", "")]);
+    let names = queue.good(3);
+    // The branch passes, and its landing is on hold.
+    std::fs::write(repo.join("m2"), "mine").unwrap();
+    queue.add(&["m2"]);
+    queue.sandbox.run(&["queue", "run"]).exits(3);
+    std::fs::remove_file(repo.join("m2")).unwrap();
+    queue.sandbox.run(&["queue", "remove", "m2"]).exits(0);
+    queue.add(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    queue.sandbox.run(&["queue", "run"]).exits(0);
+    let rules = std::fs::read_to_string(repo.join("harness.toml")).unwrap();
+    let check = "[[check]]\nname = \"m2\"\nrun = [\"sh\", \"-c\", \"test ! -e m2\"]\n";
+    std::fs::write(repo.join("harness.toml"), format!("{rules}{check}")).unwrap();
+    queue.sandbox.git(&["commit", "--quiet", "--message", "a check", "harness.toml"]);
+    queue.add(&["m2"]);
+    queue.sandbox.run(&["queue", "run"]).exits(1);
+    let why = queue.why("m2");
+    assert!(why.starts_with("m2: rejected: it fails alone on the target"), "{why}");
+    assert_eq!(fails_with(&queue, "m2"), Value::Null);
+}

@@ -185,3 +185,55 @@ fn branch_that_changes_no_rule_file_any_more_needs_no_review() {
     assert_eq!(queue.landed(), ["moved"]);
     queue.holds();
 }
+
+#[test]
+fn review_follows_the_links_of_the_target() {
+    let queue = with_program(checked_by(&["bin/check"]).set("queue", "rules-change = \"review\""));
+    let link = queue.sandbox.repo.join("bin/check");
+    let links_to = |file: &str| {
+        std::fs::remove_file(&link).ok();
+        std::os::unix::fs::symlink(file, &link).unwrap();
+        queue.sandbox.git(&["add", "bin/check"]);
+        queue.sandbox.git(&["commit", "--quiet", "--message", file, "bin/check"]);
+    };
+    std::fs::create_dir(queue.sandbox.repo.join("bin")).unwrap();
+    links_to("../check.sh");
+    let more = format!("{CHECK}echo more\n");
+    queue.branch("now", "main", &[("tools/check.sh", &more)]);
+    queue.branch("before", "main", &[("check.sh", &more)]);
+    links_to("../tools/check.sh");
+    let args = ["queue", "add", "now", "before"];
+    queue.sandbox.run(&args).exits(0).says("now: changes the rule file `tools/check.sh`");
+    let states = queue.states();
+    assert_eq!([&*states["now"], &*states["before"]], ["reviewing", "queued"]);
+    queue.sandbox.run(&["queue", "run"]).exits(3);
+    assert_eq!(queue.landed(), ["before"]);
+}
+
+#[test]
+fn verdict_from_before_a_rule_change_is_not_used() {
+    let queue = with_program(checked_by(&["./check.sh"]));
+    let repo = &queue.sandbox.repo;
+    queue.branch("first", "main", &[("f0", "WORSE\n")]);
+    queue.add(&["first"]);
+    // The landing of what passes is on hold.
+    std::fs::write(repo.join("f0"), "mine\n").unwrap();
+    let worker = queue.sandbox.spawn(&["queue", "run", "--follow"]);
+    queue.sandbox.await_that("the hold", || worker.stderr().contains("landing waits"));
+    queue.sandbox.run(&["queue", "remove", "first"]).exits(0);
+    let stricter = format!("{CHECK}! grep -rn WORSE --include='f*' .\n");
+    std::fs::write(repo.join("check.sh"), stricter).unwrap();
+    queue.sandbox.git(&["commit", "--quiet", "--message", "stricter", "check.sh"]);
+    queue.sandbox.git(&["checkout", "--quiet", "f0"]);
+    // The same tree takes the stricter check back now.
+    queue.branch("second", "main", &[("check.sh", CHECK), ("f0", "WORSE\n")]);
+    let tree = |branch: &str| queue.sandbox.git(&["rev-parse", &format!("{branch}^{{tree}}")]);
+    assert_eq!(tree("first"), tree("second"));
+    queue.add(&["second"]);
+    let ended = || !["queued", "verifying"].contains(&&*queue.states()["second"]);
+    queue.sandbox.await_that("the second branch", ended);
+    assert_eq!(queue.states()["second"], "rejected");
+    assert!(queue.why("second").contains("with `check.sh` as on the target"));
+    worker.signal(rustix::process::Signal::TERM);
+    worker.wait().exits(143);
+}

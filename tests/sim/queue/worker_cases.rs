@@ -1,6 +1,6 @@
 //! Single situations of the merge queue worker, without chance.
 
-use git_harness::domain::queue::EntryStatus;
+use git_harness::domain::queue::{EntryId, EntryStatus};
 use git_harness::domain::verdict::Finding;
 use git_harness::testing::queue::{QueueExit, QueueHost as _};
 use git_harness::wire::queue::{Ejection, QueueEvent};
@@ -237,4 +237,96 @@ fn task_that_fails_with_a_landed_branch_names_the_branch() {
     );
     // The next attempt of the task is told so.
     assert_eq!(findings[0].text, partner.to_string());
+}
+
+/// Returns a world in which change 0 has landed, and in which the second entry, which does not go
+/// with it, has just failed alone. Trains have one entry.
+fn joint_failure() -> Simulation {
+    let mut simulation = calm();
+    {
+        let mut repository = simulation.repository.borrow_mut();
+        (repository.joint, repository.settings.batch) = (true, 1);
+    }
+    simulation.add(good());
+    simulation.run_to_the_end();
+    simulation.add(CandidateChange { breaks: vec![0], ..CandidateChange::default() });
+    let second = EntryId::parse("run-1/task-2").unwrap();
+    let is_ejected = |simulation: &Simulation| {
+        let worker = simulation.worker.as_ref().unwrap();
+        let item = worker.queue().item(&second);
+        item.is_some_and(|item| matches!(item.status, EntryStatus::Ejected(_)))
+    };
+    while !is_ejected(&simulation) {
+        simulation.work();
+        assert!(simulation.end_verification(0));
+    }
+    simulation
+}
+
+/// Returns the entry with which an entry was rejected.
+fn partner(simulation: &Simulation) -> Option<String> {
+    let repository = simulation.repository.borrow();
+    repository.log.iter().find_map(|entry| {
+        let QueueEvent::Ejected { reason, .. } = &entry.event else { return None };
+        let Ejection::Rejected { partner, .. } = reason else { return None };
+        partner.as_ref()?.entry.clone()
+    })
+}
+
+#[test]
+fn search_for_the_partner_comes_after_the_trains_that_wait() {
+    let mut simulation = joint_failure();
+    (0..3).for_each(|_| simulation.add(good()));
+    simulation.run_to_the_end();
+    let ends = [
+        "landed branch-1",
+        "landed branch-3",
+        "landed run-1/task-4",
+        "landed branch-5",
+        "rejected run-1/task-2",
+    ];
+    assert_eq!(outcomes(&simulation), ends);
+    assert_eq!(partner(&simulation).as_deref(), Some("change 0"));
+}
+
+#[test]
+fn search_for_the_partner_does_not_wait_for_later_entries() {
+    let mut simulation = joint_failure();
+    simulation.add(good());
+    simulation.work();
+    for _ in 0..6 {
+        simulation.add(good());
+        assert!(simulation.end_verification(0));
+        simulation.work();
+    }
+    let ends = ["landed branch-1", "landed branch-3", "rejected run-1/task-2"];
+    assert_eq!(outcomes(&simulation)[..3], ends);
+}
+
+#[test]
+fn paused_queue_starts_no_search_for_a_partner() {
+    let mut simulation = joint_failure();
+    simulation.repository.borrow_mut().append(QueueEvent::Paused { by: "a person".into() });
+    simulation.work();
+    assert!(!simulation.end_verification(0), "a search was started");
+    assert!(matches!(simulation.exit(), Some(QueueExit::Waiting(_))));
+    simulation.repository.borrow_mut().append(QueueEvent::Resumed { by: "a person".into() });
+    simulation.run_to_the_end();
+    assert_eq!(partner(&simulation).as_deref(), Some("change 0"));
+}
+
+#[test]
+fn partner_is_named_after_many_commits_have_followed() {
+    let mut simulation = joint_failure();
+    {
+        let mut repository = simulation.repository.borrow_mut();
+        for _ in 0..70 {
+            let number = repository.world.change(good()).0;
+            repository.world.push(number);
+        }
+    }
+    simulation.run_to_the_end();
+    assert_eq!(outcomes(&simulation), ["landed branch-1", "rejected run-1/task-2"]);
+    assert_eq!(partner(&simulation).as_deref(), Some("change 0"));
+    assert_eq!(simulation.repository.borrow().world.runs, 4, "one verification of the search");
 }

@@ -219,6 +219,11 @@ impl QueueHost for SimulatedHost {
     fn verify(&mut self, verification: &TrainVerification) -> Result<VerificationStart> {
         self.act()?;
         let mut repository = self.repository.borrow_mut();
+        let line = repository.world.line(&verification.commit);
+        assert!(
+            line.contains(&verification.onto),
+            "judged against what the train does not stand on"
+        );
         if !verification.must_run && repository.world.proven.contains(&verification.tree) {
             return Ok(VerificationStart::Known(verdict(Verdict::Passed)));
         }
