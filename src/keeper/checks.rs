@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use super::AssignedWork;
 use super::built_in;
+use super::kept;
 use super::seal;
 use super::setup;
 use super::worktree::{PreparedWorktree, prepare, redactor};
@@ -44,9 +45,11 @@ pub(super) fn keep(
         fault: None,
         checks: Vec::with_capacity(work.checks.len()),
     };
-    if let Err(fault) = run_steps(repo, dir, assigned, work, stop, &mut outcome.checks) {
-        outcome.fault = Some(fault);
-    }
+    let ready = kept::discard_changed(repo, assigned).map_err(|error| format!("{error:#}"));
+    let ran = ready.and_then(|()| run_steps(repo, dir, assigned, work, stop, &mut outcome.checks));
+    outcome.fault = ran.err();
+    // Without a state, the worktree is made anew.
+    kept::write_state(assigned).ok();
     failpoint::hit("keeper.before-outcome");
     seal::write_outcome(dir, &outcome, &assigned.assignment, &assigned.key)?;
     // The worktree is examined again before its next use.

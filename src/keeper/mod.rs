@@ -16,6 +16,7 @@ mod built_in;
 mod caches;
 mod checks;
 mod evaluation;
+mod kept;
 mod sandbox;
 pub(crate) mod seal;
 mod session;

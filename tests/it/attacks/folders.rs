@@ -79,3 +79,27 @@ fn folder_in_place_of_a_worktree_is_set_aside_and_not_deleted() {
     let thesis = folder.join("p01.aside-1/thesis");
     assert_eq!(std::fs::read_to_string(thesis).unwrap(), "mine\n");
 }
+
+#[test]
+fn kept_tool_of_the_checks_that_an_agent_overwrites_is_made_anew() {
+    let tool = "mkdir -p kept; printf '#!/bin/sh\\n! grep -n BAD alpha beta\\n' >kept/tool; chmod +x kept/tool";
+    let setup = format!("setup = [['sh', '-c', \"\"\"{tool}\"\"\"]]\nkeep = [\"kept\"]");
+    let job = TestJob::bare(&["alpha", "beta"])
+        .set("sandbox", "mode = \"off\"")
+        .set("limits", "jobs = 1")
+        .set("retry", "feedback = 0")
+        .set("worktree", &setup)
+        .check("tool", &["kept/tool"], "");
+    let sandbox = Sandbox::new(job);
+    sandbox.script(
+        "beta",
+        r#"edit beta BAD
+           until git show harness/job-1/result:alpha | grep -q done; do sleep 0.05; done
+           find "$(dirname "$(dirname "$PWD")")" -path '*/c*/kept/tool' >"$HOME/tools"
+           while read -r tool; do printf '#!/bin/sh\nexit 0\n' >"$tool"; done <"$HOME/tools""#,
+    );
+    sandbox.run(&["start"]).exits(1);
+    let tools = std::fs::read_to_string(sandbox.sign("tools")).unwrap();
+    assert!(tools.lines().count() > 0, "the attack did not take place");
+    assert_eq!(sandbox.landed("beta"), "to be done");
+}
