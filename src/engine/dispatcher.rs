@@ -125,6 +125,8 @@ impl Engine<'_> {
         }
         let owner = super::settings_owner(&self.ctx.run);
         self.ctx.store.open_settings(&owner);
+        // Agents of an earlier supervisor may be at work, without a sandbox.
+        self.ctx.sandbox(false).ok();
         self.start_queue()?;
         let stopped = self.run_loop();
         // The worker ends before the supervisor reports the end. Its last notes are reported and
@@ -141,6 +143,11 @@ impl Engine<'_> {
             }
             Ok(exit)
         });
+        if self.ctx.store.is_unsandboxed()
+            && let Some(note) = self.ctx.store.changed_refs(&self.ctx.manifest.target)
+        {
+            self.report_notes(vec![note]);
+        }
         match &stopped {
             Ok(RunExit::Ended | RunExit::Blocked | RunExit::Person(_)) => {
                 self.ctx.store.close_settings(&owner);

@@ -90,8 +90,8 @@ impl Engine<'_> {
         }
         let Some(observation) = outcome.observation else { return Ok(true) };
         let observation = match self.ctx.store.changed_settings() {
-            Some(why) => self.distrust(observation, &why),
-            None => observation,
+            Some(why) if self.ctx.store.is_unsandboxed() => self.distrust(observation, &why),
+            Some(_) | None => observation,
         };
         if let Some(note) = outcome.note {
             (self.report)(RunReport::Note(note));

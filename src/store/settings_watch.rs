@@ -4,13 +4,15 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::Store;
 use super::settings_record::SettingsRecord;
 use super::settings_undo::SettingsCopy;
 use super::user_branches::CheckedOutBranch;
+use super::{Store, layout};
 use crate::ambient;
+use crate::domain::id::Oid;
 use crate::repo;
 
 /// The sections of which only the keys in [`PROGRAMS`] count: the others start no program and
@@ -37,10 +39,11 @@ const HARMLESS: [&str; 16] = [
 
 /// The keys whose value git, or a program that comes with git or git-lfs, runs, or from whose file
 /// it takes such keys or hooks: git 2.38 to 2.52. `*` stands for any text.
-const PROGRAMS: [&str; 53] = [
+const PROGRAMS: [&str; 57] = [
     "alias.*",
     "browser.*.cmd",
     "browser.*.path",
+    "commit.gpgsign",
     "core.alternaterefscommand",
     "core.askpass",
     "core.editor",
@@ -81,6 +84,7 @@ const PROGRAMS: [&str; 53] = [
     "mergetool.*.cmd",
     "mergetool.*.path",
     "pager.*",
+    "push.gpgsign",
     "remote.*.receivepack",
     "remote.*.uploadpack",
     "remote.*.vcs",
@@ -88,6 +92,8 @@ const PROGRAMS: [&str; 53] = [
     "sequence.editor",
     "submodule.*.update",
     "svn.authorsprog",
+    "tag.forcesignannotated",
+    "tag.gpgsign",
     "tar.*.command",
     "trailer.*",
     "uploadpack.packobjectshook",
@@ -113,10 +119,15 @@ pub(super) type Settings = BTreeMap<String, String>;
 pub(super) struct SettingsWatch {
     /// The settings at the start of the process.
     before: Settings,
+    /// The branches and tags of people.
+    refs: BTreeMap<String, Oid>,
     /// The branches that work trees of people had checked out.
     branches: Vec<CheckedOutBranch>,
     /// The copy of the files that can be put back.
     copy: SettingsCopy,
+    /// True if commands without a sandbox may have worked: only they can have made a change that is
+    /// undone.
+    is_unsandboxed: AtomicBool,
     /// The sentence about a change, once one was noticed: also after it was undone, nothing that
     /// happened meanwhile is trusted.
     noticed: Mutex<Option<String>>,
@@ -134,8 +145,10 @@ impl Store {
             let changed = recorded.map(|record| record.changes(&before)).unwrap_or_default();
             SettingsWatch {
                 before,
+                refs: refs_of_people(self),
                 branches: CheckedOutBranch::all(self),
                 copy: SettingsCopy::take(self),
+                is_unsandboxed: AtomicBool::new(false),
                 noticed: Mutex::new(self.sentence(&changed, &[], &[])),
             }
         });
@@ -154,19 +167,60 @@ impl Store {
         SettingsRecord::close(self, owner);
     }
 
+    /// Notes that a command without a sandbox starts.
+    pub(crate) fn note_unsandboxed(&self) {
+        if let Some(watch) = self.settings.get() {
+            watch.is_unsandboxed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns true if commands without a sandbox may have worked.
+    pub(crate) fn is_unsandboxed(&self) -> bool {
+        self.settings.get().is_some_and(|watch| watch.is_unsandboxed.load(Ordering::Relaxed))
+    }
+
     /// Returns a sentence if the settings, or branches that work trees of people have checked out,
-    /// have changed since [`Store::watch_settings`]. The first call that notices a change undoes
-    /// what can be undone safely.
+    /// have changed since [`Store::watch_settings`]. If commands without a sandbox may have made the
+    /// change, the first call that notices it undoes what can be undone safely.
     pub(crate) fn changed_settings(&self) -> Option<String> {
         let watch = self.settings.get()?;
         let mut noticed = watch.noticed();
         if noticed.is_none() {
             let changed = changes(&watch.before, &settings(self));
+            if !self.is_unsandboxed() {
+                return self.sentence(&changed, &[], &[]);
+            }
             let restored = if changed.is_empty() { Vec::new() } else { watch.copy.restore(self) };
             let branches = watch.branches.iter().filter_map(|branch| branch.repair(self));
             *noticed = self.sentence(&changed, &restored, &branches.collect::<Vec<_>>());
         }
         noticed.clone()
+    }
+
+    /// Returns a sentence about the branches and tags of people that have changed since
+    /// [`Store::watch_settings`], without a target. Their owner may have changed them: nothing
+    /// tells the user's git from that of an agent in the user's work tree.
+    pub(crate) fn changed_refs(&self, target: &str) -> Option<String> {
+        let (before, now) = (&self.settings.get()?.refs, refs_of_people(self));
+        let names: std::collections::BTreeSet<&String> = before.keys().chain(now.keys()).collect();
+        let changed = names.into_iter().filter(|name| before.get(*name) != now.get(*name));
+        let changed = changed.filter(|name| *name != target).map(|name| {
+            let state = match (before.get(name), now.get(name)) {
+                (None, _) => " (new)",
+                (_, None) => " (deleted)",
+                (Some(_), Some(_)) => "",
+            };
+            format!("`{}`{state}", layout::short(name))
+        });
+        let changed: Vec<String> = changed.collect();
+        let more = changed.len().saturating_sub(NAMED);
+        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        (!changed.is_empty()).then(|| {
+            format!(
+                "while commands without a sandbox were at work, {}{more} changed: look at them unless it was you",
+                changed[..changed.len().min(NAMED)].join(", ")
+            )
+        })
     }
 
     /// Returns the sentence about changed settings, those of them that were put back, and moved
@@ -180,12 +234,16 @@ impl Store {
         if changed.is_empty() && moved.is_empty() {
             return None;
         }
-        let mut parts = moved.to_vec();
+        let mut parts = Vec::new();
         if !changed.is_empty() {
             let folder = self.repo().common_dir().display();
-            parts.push(format!("{} of `{folder}` changed", listed(changed)));
+            parts.push(format!(
+                "{} of `{folder}` changed while agents were at work",
+                listed(changed)
+            ));
         }
-        let mut text = format!("{} while agents were at work", parts.join("; "));
+        parts.extend(moved.iter().map(|moved| format!("while agents were at work, {moved}")));
+        let mut text = parts.join("; ");
         if !restored.is_empty() {
             let folder = self.local().quarantine();
             text.push_str(&format!(
@@ -207,6 +265,12 @@ impl SettingsWatch {
     fn noticed(&self) -> MutexGuard<'_, Option<String>> {
         self.noticed.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn refs_of_people(store: &Store) -> BTreeMap<String, Oid> {
+    let lists = ["refs/heads/", "refs/tags/"].map(|prefix| store.list(prefix).unwrap_or_default());
+    let refs = lists.into_iter().flatten();
+    refs.filter(|(name, _)| !name.starts_with(layout::BRANCHES)).collect()
 }
 
 /// Lists names for people.

@@ -133,7 +133,11 @@ impl QueueContext {
         if let (SandboxChoice::Unavailable(why), SandboxMode::Require) = (&choice, mode) {
             bail!(no_sandbox(why));
         }
-        Ok(choice.spec(network))
+        let spec = choice.spec(network);
+        if spec.is_none() {
+            self.store.note_unsandboxed();
+        }
+        Ok(spec)
     }
 
     /// Returns the target's name for people.

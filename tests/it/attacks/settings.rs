@@ -116,6 +116,11 @@ fn moves_of_the_user_are_not_taken_for_an_attack() {
         sandbox.git(arguments);
     }
     sandbox.give_sign("go");
-    start.wait().exits(0);
+    let said = start.wait().exits(0).stderr.clone();
+    // Nothing is taken for an attack, and everything is named.
+    assert!(
+        said.contains("`feature` (deleted), `other` (new), `refs/tags/v2` (new) changed"),
+        "{said}"
+    );
     assert_eq!(sandbox.landed("alpha"), "done");
 }
