@@ -180,8 +180,8 @@ impl Store {
     }
 
     /// Returns a sentence if the settings, or branches that work trees of people have checked out,
-    /// have changed since [`Store::watch_settings`]. If commands without a sandbox may have made the
-    /// change, the first call that notices it undoes what can be undone safely.
+    /// have changed since [`Store::watch_settings`]. If commands without a sandbox may have made
+    /// the change, the first call that notices it undoes what can be undone safely.
     pub(crate) fn changed_settings(&self) -> Option<String> {
         let watch = self.settings.get()?;
         let mut noticed = watch.noticed();
