@@ -30,7 +30,9 @@ pub(super) fn run(here: &Path, args: &args::SweepArgs, ui: &Ui) -> Result<u8> {
     let proof = workspace::hold(&store, &run)?;
     let workspace = Workspace::load(&store, &run)?;
     let ctx = workspace.context()?;
-    let worktrees = sweep_worktrees(&ctx, workspace.state())?;
+    let swept = sweep_worktrees(&ctx, workspace.state())?;
+    swept.notes.iter().for_each(|note| ui.message(note));
+    let worktrees = swept.removed;
     let swept = store.sweep(&proof, workspace.state(), ctx.job.queue.keep_branches)?;
     let (branches, chains) = (swept.branches.len(), swept.chains.len());
     if args.json {

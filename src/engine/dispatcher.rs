@@ -1,6 +1,7 @@
 //! The dispatcher: starts owed effects, journals the events that follow from observations, and
 //! reports the events.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
@@ -38,7 +39,7 @@ const TICK: Duration = Duration::from_millis(200);
 /// The result of a thread.
 pub(super) enum FinishedWork {
     /// The outcome of an attempt.
-    Attempt(attempt::AttemptOutcome),
+    Attempt(Box<attempt::AttemptOutcome>),
     /// The result of a verification. `None` while a keeper runs.
     Verified(Box<VerificationAssignment>, Option<VerificationResult>),
     /// The result of an evaluation. `None` while a keeper runs.
@@ -70,6 +71,8 @@ pub(crate) struct Engine<'a> {
     pub(super) queue: QueueClient,
     pub(super) health: TargetHealth,
     pub(super) stash: StashWatch,
+    /// The findings about what keepers saw in the work of attempts.
+    pub(super) refusals: BTreeMap<(TaskId, u32), Vec<Finding>>,
     pub(super) review_branches: ReviewBranches,
     pub(super) disk: DiskWatch,
     pub(super) interrupts: Interrupts,
@@ -104,6 +107,7 @@ pub(crate) fn prepare<'a>(
         queue: QueueClient::default(),
         health: TargetHealth::default(),
         stash: StashWatch::default(),
+        refusals: BTreeMap::new(),
         review_branches: ReviewBranches::default(),
         disk: DiskWatch::default(),
         interrupts: Interrupts::default(),

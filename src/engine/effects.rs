@@ -154,7 +154,7 @@ impl Engine<'_> {
         self.spawn(work, worktree, move |ctx| {
             let observe = |ctx: &Context, handover| {
                 attempt::observe_attempt(ctx, (&task, attempt), &base, wait, handover)
-                    .map(FinishedWork::Attempt)
+                    .map(|outcome| FinishedWork::Attempt(Box::new(outcome)))
             };
             let (why, report) = match launch.map(|l| attempt::launch(ctx, &task, attempt, &l)) {
                 None => return observe(ctx, None),
@@ -176,7 +176,7 @@ impl Engine<'_> {
             });
             let outcome =
                 attempt::AttemptOutcome { observation, ..attempt::AttemptOutcome::default() };
-            Ok(FinishedWork::Attempt(outcome))
+            Ok(FinishedWork::Attempt(Box::new(outcome)))
         })
     }
 
@@ -236,11 +236,13 @@ impl Engine<'_> {
         let (wait, task) = (self.options.keeper_wait(), task.clone());
         let earlier = self.folders.earlier_result(&format!("t.{task}.{attempt}"));
         let work = WorkId::Verification(task.clone(), attempt);
-        let taker = self.stash.taken_by(&task, attempt);
+        let refusals = self.refusals.get(&(task.clone(), attempt)).cloned();
+        let refusals = refusals.into_iter().flatten().chain(self.stash.taken_by(&task, attempt));
+        let refusals: Vec<_> = refusals.collect();
         self.spawn(work, Some(worktree.clone()), move |ctx| {
             let mut findings = Vec::new();
             if scoped {
-                findings.extend(taker);
+                findings.extend(refusals);
                 let found = verification::scope_findings(ctx, &task, attempt, &candidate)?;
                 findings.extend(found);
             }

@@ -298,9 +298,12 @@ pub(crate) fn sweepable_worktrees(
     Ok(paths)
 }
 
-/// Removes the worktrees of a run that no keeper uses. Returns the number of removed worktrees.
-pub(crate) fn sweep_worktrees(ctx: &Context, state: &RunState) -> Result<usize> {
-    Ok(recover::sweep_worktrees(ctx, state)? + ctx.queue.sweep_if_unused(&ctx.job)?)
+/// Removes the worktrees of a run that no keeper uses. Work that no attempt has recorded is kept in
+/// refs.
+pub(crate) fn sweep_worktrees(ctx: &Context, state: &RunState) -> Result<recover::SweptWorktrees> {
+    let mut swept = recover::sweep_worktrees(ctx, state)?;
+    swept.removed += ctx.queue.sweep_if_unused(&ctx.job)?;
+    Ok(swept)
 }
 
 impl RunOptions {

@@ -5,6 +5,8 @@
 //! stale locks, broken refs, interrupted landings, tasks that the target already contains, and
 //! keepers of attempts that no longer matter.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -17,10 +19,10 @@ use super::work::verification;
 use super::{Context, RunReport};
 use crate::domain::id::{Oid, RunId, TaskId};
 use crate::domain::state::{Phase, RunState};
-use crate::keeper::files;
+use crate::keeper::{self, Secrets, files};
 use crate::landing::TargetHistory;
 use crate::process::{self, Lock};
-use crate::store::{Expected, RefMove, Store};
+use crate::store::{Expected, RefMove, Store, layout};
 use crate::wire::keeper::{Assignment, KeeperFile as _, Work};
 
 /// Repairs the state.
@@ -39,7 +41,7 @@ pub(super) fn recover(engine: &mut Engine<'_>, missing: &[TaskId]) -> Result<()>
 /// Removes stale ref locks and quarantines broken refs, before the run is read.
 pub(crate) fn repair_refs(store: &Store, proof: &crate::store::RunProof) -> Result<Vec<String>> {
     let run = proof.run().clone();
-    let prefix = crate::store::layout::attempts(&run);
+    let prefix = layout::attempts(&run);
     store.repair_refs(proof, &|name| {
         // While the keeper of an attempt lives, the lock of the attempt's ref is not stale.
         let parts = name.strip_prefix(&prefix).and_then(|rest| rest.split_once('/'));
@@ -137,6 +139,7 @@ fn adopt_keepers(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
             stop_keeper(&dir);
         } else {
             process::kill_marked(&spec.marker);
+            keep_commits(engine, ctx, &dir, &spec)?;
             assignment::discard_folder(&dir);
         }
     }
@@ -156,6 +159,43 @@ fn adopt_keepers(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
     let worktrees = [slots::CHECKS, slots::EVALUATIONS].map(|kind| engine.slots.used(kind));
     debug_assert!(worktrees.iter().sum::<usize>() >= engine.folders.adopted());
     Ok(())
+}
+
+/// Keeps the commits in the private `.git` of an attempt whose keeper died, and whose task has gone
+/// on without it.
+fn keep_commits(
+    engine: &mut Engine<'_>,
+    ctx: &Context,
+    dir: &Path,
+    spec: &Assignment,
+) -> Result<()> {
+    let env = agent_environment(ctx, dir, spec);
+    let commits = keeper::rescue_commits(ctx.store.repo(), dir, spec, &env);
+    for commit in commits.unwrap_or_default() {
+        let name = make_leftover_ref(&ctx.store, &ctx.run, &spec.worktree.name, &commit)?;
+        let note = format!("commits of an agent whose keeper died are kept in {name}");
+        (engine.report)(RunReport::Note(note));
+    }
+    Ok(())
+}
+
+/// Makes a ref that keeps work which no attempt has recorded. Returns its name.
+fn make_leftover_ref(store: &Store, run: &RunId, worktree: &str, commit: &Oid) -> Result<String> {
+    let name = format!("{}{}", layout::leftovers(run, worktree), commit.short());
+    if store.read(&name)?.is_none() {
+        store.transact(&[RefMove::to(name.clone(), commit.clone(), Expected::Absent)])?;
+        store.barrier()?;
+    }
+    Ok(name)
+}
+
+/// Returns the environment of an attempt's keeper, with the variables that its agent had.
+pub(super) fn agent_environment(ctx: &Context, dir: &Path, spec: &Assignment) -> process::Environ {
+    let pass = match &spec.work {
+        Work::Attempt(work) => work.session.secrets.as_slice(),
+        Work::Evaluation(_) | Work::Checks(_) => &[],
+    };
+    ctx.keeper_environment(dir, pass)
 }
 
 /// Finds evaluators that an earlier supervisor started. Evaluators whose opinion is no longer
@@ -195,7 +235,7 @@ fn find_evaluators(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
 /// Deletes the refs of published attempts that no running attempt waits for: their events are
 /// already on the chains.
 fn drop_stale_attempts(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
-    let prefix = crate::store::layout::attempts(&ctx.run);
+    let prefix = layout::attempts(&ctx.run);
     let mut stale = Vec::new();
     for (name, id) in ctx.store.list(&prefix)? {
         let Some((task, attempt)) = name.strip_prefix(&prefix).and_then(|r| r.split_once('/'))
@@ -283,6 +323,34 @@ fn remove_links(folder: &Path) {
     std::fs::remove_dir(folder).ok();
 }
 
+/// The result of a sweep of worktrees.
+#[derive(Debug, Default)]
+pub(crate) struct SweptWorktrees {
+    /// The number of removed worktrees.
+    pub removed: usize,
+    /// Sentences for people.
+    pub notes: Vec<String>,
+}
+
+/// Keeps the work in an agent's worktree that no attempt has recorded. Returns a sentence for
+/// people.
+fn keep_leftover(ctx: &Context, path: &Path, index: &Path) -> Result<Option<String>> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    if !name.starts_with(slots::ATTEMPTS) {
+        return Ok(None);
+    }
+    let values = ctx.job.agent.env.iter().filter_map(|name| {
+        Some((name.as_str(), ctx.environment.get(OsStr::new(name))?.as_bytes()))
+    });
+    let known = process::KnownSecrets::new(values)?;
+    let secrets = Secrets { known, folder: keeper::withheld_folder(index, &name) };
+    let Some(leftover) = keeper::commit_leftover(ctx.store.repo(), (path, index), &secrets)? else {
+        return Ok(None);
+    };
+    let kept = make_leftover_ref(&ctx.store, &ctx.run, &name, &leftover.commit)?;
+    Ok(Some(keeper::leftover_note(path, &kept, &leftover, &secrets.folder)))
+}
+
 /// The worktrees of a run that no keeper uses.
 struct UnusedWorktrees {
     /// The worktrees, with the files of their records.
@@ -338,14 +406,24 @@ pub(super) fn sweepable_worktrees(
 }
 
 /// Removes unused worktrees. See [`super::sweep_worktrees`].
-pub(super) fn sweep_worktrees(ctx: &Context, state: &RunState) -> Result<usize> {
+pub(super) fn sweep_worktrees(ctx: &Context, state: &RunState) -> Result<SweptWorktrees> {
     let unused = unused_worktrees(&ctx.store, state, &ctx.worktrees)?;
-    let mut removed = 0;
+    let mut swept = SweptWorktrees::default();
     for (path, index) in unused.paths {
+        match keep_leftover(ctx, &path, &index) {
+            Ok(note) => swept.notes.extend(note),
+            Err(error) => {
+                let path = path.display();
+                swept
+                    .notes
+                    .push(format!("{path} has work that cannot be saved, so it stays: {error:#}"));
+                continue;
+            }
+        }
         crate::repo::remove_worktree(ctx.store.repo(), &path, &index)
             .with_context(|| format!("cannot remove the worktree {}", path.display()))?;
         std::fs::remove_file(index.with_extension("setup")).ok();
-        removed += 1;
+        swept.removed += 1;
     }
     for left in unused.sandboxes {
         // The home of sandboxed sessions has copies of the user's login.
@@ -358,5 +436,5 @@ pub(super) fn sweep_worktrees(ctx: &Context, state: &RunState) -> Result<usize> 
         std::fs::remove_dir(&ctx.worktrees).ok();
         ctx.worktrees.parent().map(std::fs::remove_dir);
     }
-    Ok(removed)
+    Ok(swept)
 }

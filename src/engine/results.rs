@@ -20,6 +20,7 @@ use crate::domain::verdict::{Candidate, CheckReport, Finding, Verdict};
 use crate::failpoint;
 use crate::keeper::files;
 use crate::store::{Expected, RefMove, layout};
+use crate::verify::scope;
 use crate::wire::request::{RequestAnswer, WireRequest};
 
 impl Engine<'_> {
@@ -50,7 +51,7 @@ impl Engine<'_> {
     fn finished(&mut self, work: WorkId, result: Result<FinishedWork>) -> Result<()> {
         let worktree = self.in_flight.finish(&work);
         let still_running = match result {
-            Ok(FinishedWork::Attempt(outcome)) => self.attempt_finished(&work, outcome)?,
+            Ok(FinishedWork::Attempt(outcome)) => self.attempt_finished(&work, *outcome)?,
             Ok(FinishedWork::Verified(assignment, result)) => {
                 self.verified(&work, &assignment, result)?
             }
@@ -93,8 +94,11 @@ impl Engine<'_> {
             Some(why) if self.ctx.store.is_unsandboxed() => self.distrust(observation, &why),
             Some(_) | None => observation,
         };
-        if let Some(note) = outcome.note {
+        for note in outcome.notes {
             (self.report)(RunReport::Note(note));
+        }
+        if let Some(finding) = scope::secrets(&outcome.withheld, *attempt) {
+            self.refusals.entry((task.clone(), *attempt)).or_default().push(finding);
         }
         let candidate = if let Observation::AttemptEnded { candidate, .. } = &observation {
             candidate.clone()
@@ -117,6 +121,9 @@ impl Engine<'_> {
         failpoint::hit("attempt.seen");
         self.record()?;
         failpoint::hit("attempt.recorded");
+        if let Some((worktree, content)) = outcome.rescued {
+            worktree.mark_saved(&content)?;
+        }
         // The files of the attempt are on the chain, or are worth nothing.
         self.folders.discard_unique(self.ctx.attempt_dir(task, *attempt));
         Ok(false)

@@ -189,8 +189,8 @@ fn recorded(
     let mut grafts =
         vec![(NOTES.to_owned(), Some((repo::write_blob(repo, text.as_bytes())?, false)))];
     for (n, entry) in repair.removed.iter().enumerate() {
-        let tree = repo.tree_of(&entry.commit)?;
-        grafts.push((format!("stash-{n}"), Some((tree, true))));
+        let parts = repo::stash_parts(repo, &entry.commit, &format!("stash-{n}"))?;
+        grafts.extend(parts.into_iter().map(|(name, tree)| (name, Some((tree, true)))));
     }
     let id = repo::edit_tree_entries(repo, &payload.id, &grafts)?;
     Ok(Payload { path: payload.path.clone(), id, is_tree: payload.is_tree })

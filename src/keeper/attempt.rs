@@ -7,8 +7,9 @@ use anyhow::{Context, Result};
 
 use super::AssignedWork;
 use super::files;
-use super::sandbox;
+use super::sandbox::{self, AgentCommits};
 use super::session;
+use super::withhold::{CleanTree, Secrets, is_clean_history, withhold};
 use super::worktree::{PreparedWorktree, prepare, redactor};
 use crate::agent::preset::Preset;
 use crate::ambient;
@@ -21,7 +22,7 @@ use crate::repo::{self, Head, Identity, Repo, Worktree};
 use crate::wire::VERSION;
 use crate::wire::facts::{WireSessionReport, WireTermination};
 use crate::wire::keeper::{
-    Assignment, AttemptWork, PublishedAttempt, SavedCommit, StreamSize, Work, millis,
+    Assignment, AttemptWork, PublishedAttempt, SavedCommit, StreamSize, WithheldFile, Work, millis,
 };
 
 /// Runs an attempt to its end. Returns true if no process of the attempt is left.
@@ -38,8 +39,11 @@ pub(super) fn keep(
     let preset = session::preset(&work.session)?;
     let mut given_up = None;
     let at = &assigned.assignment.worktree.commit;
+    let secrets = Secrets::of(&assigned.assignment, &assigned.env)?;
+    let mut notes = Vec::new();
     let (worktree, ended) = match prepare(repo, dir, assigned, at, stop) {
-        Ok(PreparedWorktree { worktree, sandbox }) => {
+        Ok(PreparedWorktree { worktree, sandbox, notes: told }) => {
+            notes = told;
             let prepared = began.elapsed();
             if let Some(folder) = work.output.as_ref().and_then(|o| Path::new(o).parent()) {
                 std::fs::create_dir_all(worktree.path.join(folder))?;
@@ -76,7 +80,12 @@ pub(super) fn keep(
                 .as_ref()
                 .map(|why| format!("{}: {why}", crate::sandbox::UNSANDBOXED)),
         },
+        withheld: Vec::new(),
+        stash: Vec::new(),
+        notes,
     };
+    let mut content = None;
+    let mut stash = Vec::new();
     let mut clean = true;
     match ended {
         Err(_) if stop.is_raised() => {
@@ -101,10 +110,14 @@ pub(super) fn keep(
             (base.clone(), repo.tree_of(&base)?)
         } else {
             let source = (&assigned.assignment, &assigned.env);
-            let head = sandbox::head_commit(repo, dir, source, (worktree, &first))?;
-            save(repo, worktree, (&first, head), work)?
+            let commits = sandbox::agent_commits(repo, dir, source, (worktree, &first))?;
+            let saved = save(repo, worktree, (&first, &commits), work, &secrets)?;
+            content = Some(saved.content);
+            outcome.withheld = saved.withheld;
+            (stash, outcome.stash) = stashed(repo, &commits.stash, &secrets)?;
+            (saved.commit, saved.tree)
         };
-        let changed = tree != repo.tree_of(&base)?;
+        let changed = tree != repo.tree_of(&base)? || !outcome.withheld.is_empty();
         outcome.candidate =
             Some(SavedCommit { commit: commit.to_string(), tree: tree.to_string() });
         let termination = Termination::from(outcome.termination.clone());
@@ -119,13 +132,16 @@ pub(super) fn keep(
         failpoint::hit("keeper.saved");
     }
     outcome.save_ms = millis(saving.elapsed());
-    publish(repo, dir, assigned, work, &outcome, &redactor)?;
+    publish(repo, dir, assigned, work, (&outcome, &stash), &redactor)?;
     if let Some((worktree, _)) = &worktree
         && worktree.admin.is_dir()
     {
         // The task's branch is deleted when the task lands. A worktree that stayed on the branch
         // would show a branch that does not exist.
         worktree.set_head(&Head::Detached, &base)?;
+    }
+    if let (Some((worktree, _)), Some(content)) = (&worktree, &content) {
+        worktree.mark_saved(content)?;
     }
     Ok(clean)
 }
@@ -177,38 +193,89 @@ fn clear_litter(repo: &Repo, folder: &Path, preset: &Preset, base: &Oid) -> Resu
     Ok(())
 }
 
+/// The saved work of an attempt.
+#[derive(Debug)]
+struct SavedWork {
+    /// The commit.
+    commit: Oid,
+    /// Its tree.
+    tree: Oid,
+    /// The content of the worktree as it is.
+    content: Oid,
+    /// The files that are not in the commit, because they have a known secret.
+    withheld: Vec<WithheldFile>,
+}
+
 /// Saves the content of the worktree as a commit on top of `base`, the commit that was checked out,
-/// or on top of the agent's own commits, of which `head` is the last. Returns the commit and its
-/// tree.
+/// or on top of the agent's own commits.
 fn save(
     repo: &Repo,
     worktree: &Worktree,
-    (base, head): (&Oid, Option<Oid>),
+    (base, commits): (&Oid, &AgentCommits),
     work: &AttemptWork,
-) -> Result<(Oid, Oid)> {
+    secrets: &Secrets,
+) -> Result<SavedWork> {
     let base_tree = repo.tree_of(base)?;
-    let mut snapshot = repo::snapshot(repo, worktree, &base_tree)
-        .context("cannot save the work of the attempt")?;
-    if let Some(output) = &work.output {
-        snapshot.tree = with_output(repo, worktree, &snapshot.tree, output)?;
+    let snapshot = match &commits.index {
+        Some(index) => repo::snapshot_with_index(repo, worktree, &base_tree, index),
+        None => repo::snapshot(repo, worktree, &base_tree),
+    };
+    let snapshot = snapshot.context("cannot save the work of the attempt")?;
+    // Later, the content is compared without the agent's index.
+    let content = match commits.index.is_some() && snapshot.needs_index {
+        true => repo::snapshot(repo, worktree, &base_tree)?.tree,
+        false => snapshot.tree.clone(),
+    };
+    let mut head = commits.head.clone();
+    let whole = match &work.output {
+        Some(output) => with_output(repo, worktree, &snapshot.tree, output)?,
+        None => snapshot.tree,
+    };
+    let CleanTree { tree, withheld } = withhold(repo, (&base_tree, &whole), secrets)?;
+    if let Some(last) = &head
+        && !(withheld.is_empty() && is_clean_history(repo, (base, last), secrets)?)
+    {
+        head = None;
     }
-    if work.base != base.as_str() && snapshot.tree == base_tree {
+    let saved = |commit: Oid, tree: Oid| SavedWork { commit, tree, content, withheld };
+    if work.base != base.as_str() && tree == base_tree {
         // A resumed session that changed nothing: the work of the earlier attempt stands.
         if head.as_ref().is_none_or(|head| head == base) {
-            return Ok((base.clone(), snapshot.tree));
+            return Ok(saved(base.clone(), tree));
         }
     }
     // The agent may have committed. Commits on top of the base are kept. If HEAD does not descend
     // from the base, its history is not the task's, so only the content is taken.
     let head = head.filter(|h| repo.is_ancestor(base, h).unwrap_or(false));
     let parent = head.unwrap_or_else(|| base.clone());
-    if parent != *base && repo.tree_of(&parent)? == snapshot.tree {
-        return Ok((parent, snapshot.tree));
+    if parent != *base && repo.tree_of(&parent)? == tree {
+        return Ok(saved(parent, tree));
     }
     let author = Identity { name: work.author.name.clone(), email: work.author.email.clone() };
     let time = i64::try_from(ambient::now().0 / 1000).unwrap_or(0);
-    let commit = repo::commit(repo, &snapshot.tree, &[parent], &work.message, &author, time)?;
-    Ok((commit, snapshot.tree))
+    let commit = repo::commit(repo, &tree, &[parent], &work.message, &author, time)?;
+    Ok(saved(commit, tree))
+}
+
+/// Trees with the names under which an attempt keeps them.
+type NamedTrees = Vec<(String, Oid)>;
+
+/// Returns the trees of stash entries with the names under which an attempt keeps them, and the
+/// messages of the entries.
+fn stashed(repo: &Repo, entries: &[Oid], secrets: &Secrets) -> Result<(NamedTrees, Vec<String>)> {
+    let (mut kept, mut messages) = (Vec::new(), Vec::new());
+    for (number, entry) in entries.iter().enumerate() {
+        let info = repo::commit_info(repo, entry)?;
+        messages.push(info.message.lines().next().unwrap_or_default().to_owned());
+        let before = match info.parents.first() {
+            Some(parent) => repo.tree_of(parent)?,
+            None => repo::write_tree(repo, &[])?,
+        };
+        for (name, tree) in repo::stash_parts(repo, entry, &format!("stash-{number}"))? {
+            kept.push((name, withhold(repo, (&before, &tree), secrets)?.tree));
+        }
+    }
+    Ok((kept, messages))
 }
 
 /// Returns the tree with the output file added. The file can be missing from the tree because git
@@ -224,23 +291,80 @@ fn with_output(repo: &Repo, worktree: &Worktree, tree: &Oid, output: &str) -> Re
     repo::edit_tree(repo, Some(tree), &[(output.to_owned(), Some(blob))])
 }
 
+/// The work of an attempt whose keeper died.
+#[derive(Debug)]
+pub(crate) struct RescuedWork {
+    /// The commit.
+    pub commit: Oid,
+    /// Its tree.
+    pub tree: Oid,
+    /// The worktree, and its content, which counts as saved once the commit is recorded.
+    pub content: (Worktree, Oid),
+    /// The files that are not in the commit, because they have a known secret.
+    pub withheld: Vec<WithheldFile>,
+    /// A tree with the entries of the agent's stash, if there are any.
+    pub stash: Option<Oid>,
+}
+
 /// Saves the worktree of an attempt whose keeper died, after ending the attempt's processes.
-/// Returns the commit and its tree, or `None` if the worktree cannot be saved.
+/// Returns `None` if the worktree cannot be saved. `env` has the variables that the agent had.
 pub(crate) fn rescue(
     repo: &Repo,
     dir: &Path,
     assignment: &Assignment,
     env: &Environ,
-) -> Option<(Oid, Oid)> {
+) -> Option<RescuedWork> {
     process::kill_marked(&assignment.marker);
     let Work::Attempt(work) = &assignment.work else { return None };
     let worktree =
         repo::open_worktree(repo, &assignment.worktree.path, &assignment.worktree.index).ok()?;
     let base = Oid::parse(&assignment.worktree.commit).ok()?;
-    let head = sandbox::head_commit(repo, dir, (assignment, env), (&worktree, &base));
-    let saved = save(repo, &worktree, (&base, head.ok().flatten()), work).ok();
+    let secrets = Secrets::of(assignment, env).ok()?;
+    let commits = sandbox::agent_commits(repo, dir, (assignment, env), (&worktree, &base));
+    let commits = commits.unwrap_or_default();
+    let saved = save(repo, &worktree, (&base, &commits), work, &secrets).ok();
     worktree.set_head(&Head::Detached, &base).ok();
-    saved
+    let saved = saved?;
+    let (stash, _) = stashed(repo, &commits.stash, &secrets).unwrap_or_default();
+    let stash = (!stash.is_empty()).then(|| with_trees(repo, None, stash).ok()).flatten();
+    Some(RescuedWork {
+        commit: saved.commit,
+        tree: saved.tree,
+        content: (worktree, saved.content),
+        withheld: saved.withheld,
+        stash,
+    })
+}
+
+/// Imports the commits that an agent made in its private `.git`, if the keeper died before it could
+/// do so: the last commit of `HEAD`, and the entries of the stash.
+pub(crate) fn rescue_commits(
+    repo: &Repo,
+    dir: &Path,
+    assignment: &Assignment,
+    env: &Environ,
+) -> Option<Vec<Oid>> {
+    if !sandbox::is_left(dir) {
+        return None;
+    }
+    let spec = &assignment.worktree;
+    let worktree = repo::open_worktree(repo, &spec.path, &spec.index).ok()?;
+    let base = Oid::parse(&spec.commit).ok()?;
+    let commits = sandbox::agent_commits(repo, dir, (assignment, env), (&worktree, &base)).ok()?;
+    let secrets = Secrets::of(assignment, env).ok()?;
+    let found = commits.head.into_iter().chain(commits.stash);
+    let is_clean = |tip: &Oid| is_clean_history(repo, (&base, tip), &secrets).unwrap_or(false);
+    Some(found.filter(is_clean).collect())
+}
+
+/// Returns a tree with some trees added.
+fn with_trees(repo: &Repo, tree: Option<&Oid>, added: NamedTrees) -> Result<Oid> {
+    let tree = match tree {
+        Some(tree) => tree.clone(),
+        None => repo::write_tree(repo, &[])?,
+    };
+    let grafts: Vec<_> = added.into_iter().map(|(name, id)| (name, Some((id, true)))).collect();
+    repo::edit_tree_entries(repo, &tree, &grafts)
 }
 
 /// Publishes the outcome. One compare-and-swap makes the attempt's work part of the repository
@@ -250,7 +374,7 @@ fn publish(
     dir: &Path,
     assigned: &AssignedWork,
     work: &AttemptWork,
-    outcome: &PublishedAttempt,
+    (outcome, stash): (&PublishedAttempt, &[(String, Oid)]),
     redactor: &Redactor,
 ) -> Result<()> {
     let mut entries = Vec::new();
@@ -264,7 +388,7 @@ fn publish(
             entries.push((name.to_owned(), repo::write_blob(repo, &bytes)?));
         }
     }
-    let tree = repo::write_tree(repo, &entries)?;
+    let tree = with_trees(repo, Some(&repo::write_tree(repo, &entries)?), stash.to_vec())?;
     let mut parents = Vec::new();
     if let Some(saved) = &outcome.candidate {
         parents.push(Oid::parse(&saved.commit)?);
@@ -285,15 +409,22 @@ fn publish(
     failpoint::hit("keeper.before-publish");
     // A barrier makes this ref durable together with the work: the supervisor's barrier, or the
     // keeper's own if there is no supervisor.
-    if !process::create_loose_ref(repo.common_dir(), &work.publish, &commit)? {
-        let private = repo.common_dir().join("harness").join("git");
-        let env = assigned.env.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-        let git = Git::find_unchecked(repo.common_dir(), &private, &env)?;
-        let (new, old) = (Some(commit), process::Expected::Absent);
-        RefUpdates::in_bulk(&git)
-            .transact(&[RefMove { name: work.publish.clone(), new, old }])?
-            .with_context(|| format!("cannot publish `{}`", work.publish))?;
-    }
+    make_ref(repo, &assigned.env, &work.publish, &commit)?;
     failpoint::hit("keeper.published");
+    Ok(())
+}
+
+/// Makes a ref that does not exist.
+pub(super) fn make_ref(repo: &Repo, env: &Environ, name: &str, commit: &Oid) -> Result<()> {
+    if process::create_loose_ref(repo.common_dir(), name, commit)? {
+        return Ok(());
+    }
+    let private = repo.common_dir().join("harness").join("git");
+    let env = env.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+    let git = Git::find_unchecked(repo.common_dir(), &private, &env)?;
+    let (new, old) = (Some(commit.clone()), process::Expected::Absent);
+    RefUpdates::in_bulk(&git)
+        .transact(&[RefMove { name: name.to_owned(), new, old }])?
+        .with_context(|| format!("cannot publish `{name}`"))?;
     Ok(())
 }

@@ -17,10 +17,12 @@ mod caches;
 mod checks;
 mod evaluation;
 mod kept;
+mod leftover;
 mod sandbox;
 pub(crate) mod seal;
 mod session;
 mod setup;
+mod withhold;
 mod worktree;
 
 use std::io::ErrorKind;
@@ -39,10 +41,12 @@ use crate::repo::{self, Repo, SealKey};
 use crate::wire::keeper::{Assignment, Work};
 
 pub(crate) use crate::wire::keeper::files;
-pub(crate) use attempt::rescue;
+pub(crate) use attempt::{rescue, rescue_commits};
 pub(crate) use checks::{setup_key, verdict_key};
+pub(crate) use leftover::{commit_leftover, leftover_note, withheld_folder};
 pub(crate) use session::OUTPUT_HEAD;
 pub(crate) use setup::{SetupReuse, forget_setups};
+pub(crate) use withhold::Secrets;
 
 /// The time for which a saved worktree counts as unchanged: no process enters a worktree between
 /// two assignments that follow each other at once.

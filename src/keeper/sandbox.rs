@@ -25,13 +25,14 @@ const FOLDER: &str = "sandbox";
 /// The folder of the imported pack in the sandbox's folder.
 const IMPORT: &str = "import";
 
-/// Packs the commits of the worktree's `HEAD` that the base does not have. It runs in the sandbox,
-/// since the private `.git` can make git run any program.
+/// Packs the commits of the worktree's `HEAD` and of the stash that the base does not have. It runs
+/// in the sandbox, since the private `.git` can make git run any program.
 const PACK: &str = r#"
-tip=$(git rev-parse --quiet --verify "HEAD^{commit}") || exit 0
-[ "$tip" != "$1" ] || exit 0
-printf '%s\n^%s\n' "$tip" "$1" | git pack-objects --quiet --revs --thin --stdout >"$2/pack" || exit 1
-printf '%s' "$tip" >"$2/tip"
+tip=$(git rev-parse --quiet --verify "HEAD^{commit}") || tip=$1
+stash=$(git log --walk-reflogs --format=%H --max-count=20 refs/stash -- 2>/dev/null)
+[ "$tip" != "$1" ] || [ -n "$stash" ] || exit 0
+printf '%s\n' "$tip" $stash "^$1" | git pack-objects --quiet --revs --thin --stdout >"$2/pack" || exit 1
+printf '%s\n' "$tip" $stash >"$2/tips"
 "#;
 
 /// The time limit for packing.
@@ -40,8 +41,20 @@ const PACK_TIMEOUT: Duration = Duration::from_secs(300);
 /// The largest pack that is imported, in bytes.
 const MAX_PACK: u64 = 1024 * 1024 * 1024;
 
-/// The maximum size of the file with the imported tip, in bytes.
-const MAX_ID: u64 = 128;
+/// The largest file with object ids.
+const MAX_IDS: u64 = 4096;
+
+/// The work of an agent in its private `.git`.
+#[derive(Debug, Default)]
+pub(super) struct AgentCommits {
+    /// The last commit on top of the base. `None` if there is none that can be taken: the content
+    /// of the worktree is saved anyway.
+    pub(super) head: Option<Oid>,
+    /// The entries of the stash, newest first.
+    pub(super) stash: Vec<Oid>,
+    /// The index that the agent's git used, if it is not the worktree's own.
+    pub(super) index: Option<PathBuf>,
+}
 
 /// The sandbox of an assignment.
 #[derive(Debug)]
@@ -146,9 +159,7 @@ impl AssignmentSandbox {
         sandbox::confine(&self.spec, &self.folders)
     }
 
-    /// Imports the commits that the agent made on top of `base`, and returns the last one. Returns
-    /// `None` if there are none or the import fails. No content is lost: the worktree is saved
-    /// separately.
+    /// Imports the commits that the agent made on top of `base`, and the entries of its stash.
     fn import(
         &self,
         repo: &Repo,
@@ -156,9 +167,9 @@ impl AssignmentSandbox {
         assignment: &Assignment,
         env: &Environ,
         (worktree, base): (&Worktree, &Oid),
-    ) -> Result<Option<Oid>> {
-        if !self.git.has_moved(worktree, base) {
-            return Ok(None);
+    ) -> Result<AgentCommits> {
+        if !self.git.has_moved(worktree, base) && !self.git.has_stash() {
+            return Ok(AgentCommits::default());
         }
         let folder = dir.join(FOLDER).join(IMPORT);
         std::fs::create_dir_all(&folder)?;
@@ -188,39 +199,52 @@ impl AssignmentSandbox {
             .sandbox(Some(sandbox.confinement()));
         // A new flag: a request to stop the attempt must not cancel the import.
         let ended = process::run(&command, &StopFlag::new()?)?;
-        let tip = repo::read_plain(&folder.join("tip"), MAX_ID);
-        let tip = tip.and_then(|tip| Oid::parse(std::str::from_utf8(&tip).ok()?.trim()).ok());
+        let tips = repo::read_plain(&folder.join("tips"), MAX_IDS).unwrap_or_default();
+        let tips = String::from_utf8_lossy(&tips);
+        let tips: Vec<Oid> = tips.lines().map_while(|line| Oid::parse(line).ok()).collect();
         let pack = folder.join("pack");
         let is_plain = std::fs::symlink_metadata(&pack)
             .is_ok_and(|meta| meta.is_file() && meta.len() <= MAX_PACK);
-        let (Termination::Exited(0), Some(tip), true) = (ended.termination, tip, is_plain) else {
-            return Ok(None);
+        let (Termination::Exited(0), [tip, stash @ ..], true) =
+            (ended.termination, tips.as_slice(), is_plain)
+        else {
+            return Ok(AgentCommits::default());
         };
         let private = repo.common_dir().join("harness").join("git");
         let env = env.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let git = Git::find_unchecked(repo.common_dir(), &private, &env)?;
-        if let Err(error) = git.import_pack(&pack, &tip, base, MAX_PACK) {
+        if let Err(error) = git.import_pack(&pack, &tips, base, MAX_PACK) {
             process::write_atomic(&dir.join("import.err"), format!("{error:#}\n").as_bytes())?;
-            return Ok(None);
+            return Ok(AgentCommits::default());
         }
-        Ok(repo.is_ancestor(base, &tip).unwrap_or(false).then_some(tip))
+        let is_new = tip != base && repo.is_ancestor(base, tip).unwrap_or(false);
+        let head = is_new.then(|| tip.clone());
+        Ok(AgentCommits { head, stash: stash.to_vec(), index: None })
     }
 }
 
-/// Returns the last commit of the agent. In a sandbox, imports the agent's commits from the private
-/// `.git` and returns the last one; otherwise returns the commit of the worktree's `HEAD`.
-pub(super) fn head_commit(
+/// Returns the commits of the agent: those of the private `.git`, once they are imported, if the
+/// assignment has a sandbox. Without one, the stash is the user's, and the supervisor watches it.
+pub(super) fn agent_commits(
     repo: &Repo,
     dir: &Path,
     (assignment, env): (&Assignment, &Environ),
     (worktree, base): (&Worktree, &Oid),
-) -> Result<Option<Oid>> {
+) -> Result<AgentCommits> {
     match AssignmentSandbox::describe(repo, dir, (assignment, env), worktree)? {
-        None => Ok(worktree.head_commit(repo)),
-        Some(sandbox) => sandbox
-            .import(repo, dir, assignment, env, (worktree, base))
-            .context("cannot import the agent's commits"),
+        None => Ok(AgentCommits { head: worktree.head_commit(repo), ..AgentCommits::default() }),
+        Some(sandbox) => {
+            let commits = sandbox
+                .import(repo, dir, assignment, env, (worktree, base))
+                .context("cannot import the agent's commits")?;
+            Ok(AgentCommits { index: Some(sandbox.git.index()), ..commits })
+        }
     }
+}
+
+/// Returns true if the private `.git` of an assignment is there: its keeper did not reach the end.
+pub(super) fn is_left(dir: &Path) -> bool {
+    dir.join(FOLDER).join("git").is_dir()
 }
 
 /// Removes what the sandbox of an assignment has left: the private `.git`, the imported pack, and

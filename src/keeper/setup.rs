@@ -207,6 +207,7 @@ mod tests {
             setup_inputs: Vec::new(),
             keep: Vec::new(),
             provided: Vec::new(),
+            leftovers: None,
         }
     }
 

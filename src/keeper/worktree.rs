@@ -9,12 +9,15 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use super::AssignedWork;
+use super::attempt::make_ref;
+use super::leftover::{commit_leftover, leftover_note};
 use super::sandbox::AssignmentSandbox;
 use super::session;
 use super::setup;
+use super::withhold::Secrets;
 use crate::domain::id::Oid;
 use crate::failpoint;
-use crate::process::{Confinement, Redactor, StopFlag};
+use crate::process::{self, Confinement, Redactor, StopFlag};
 use crate::repo::{self, Head, Repo, UntrackedFiles, Worktree};
 use crate::wire::keeper::{Work, WorktreeSpec};
 
@@ -62,6 +65,8 @@ pub(super) struct PreparedWorktree {
     pub(super) worktree: Worktree,
     /// The sandbox of the commands, if they have one.
     pub(super) sandbox: Option<Confinement>,
+    /// Sentences for people.
+    pub(super) notes: Vec<String>,
 }
 
 /// Prepares the worktree of an assignment at a commit, and its sandbox.
@@ -75,6 +80,7 @@ pub(super) fn prepare(
     let spec = &assigned.assignment.worktree;
     let commit = Oid::parse(commit)?;
     let head = spec.branch.clone().map_or(Head::Detached, Head::Branch);
+    let notes = keep_leftover(repo, assigned)?.into_iter().collect();
     let worktree = open_or_create(repo, spec, &commit)?;
     failpoint::hit("keeper.worktree-created");
     worktree
@@ -105,7 +111,32 @@ pub(super) fn prepare(
         }
     }
     let sandbox = sandbox.as_ref().map(AssignmentSandbox::confinement);
-    Ok(PreparedWorktree { worktree, sandbox })
+    Ok(PreparedWorktree { worktree, sandbox, notes })
+}
+
+/// Keeps the work in a worktree that no attempt has recorded, before the worktree is reset. Work
+/// that cannot be saved stays where it is, under another name. Returns a sentence for people.
+fn keep_leftover(repo: &Repo, assigned: &AssignedWork) -> Result<Option<String>> {
+    let spec = &assigned.assignment.worktree;
+    let Some(prefix) = &spec.leftovers else { return Ok(None) };
+    let secrets = Secrets::of(&assigned.assignment, &assigned.env)?;
+    let leftover = match commit_leftover(repo, (&spec.path, &spec.index), &secrets) {
+        Ok(None) => return Ok(None),
+        Ok(Some(leftover)) => leftover,
+        Err(error) => {
+            let aside = repo::set_damaged_aside(&spec.path, &spec.index)?;
+            let aside = aside.unwrap_or_else(|| spec.path.clone());
+            let (path, aside) = (spec.path.display(), aside.display());
+            return Ok(Some(format!(
+                "{path} has work that cannot be saved, so the folder is now {aside}: {error:#}"
+            )));
+        }
+    };
+    let name = format!("{prefix}{}", leftover.commit.short());
+    make_ref(repo, &assigned.env, &name, &leftover.commit)?;
+    // The reset that follows must not reach the disk before the commit.
+    process::sync_fs(repo.common_dir()).context("the file system could not be synced")?;
+    Ok(Some(leftover_note(&spec.path, &name, &leftover, &secrets.folder)))
 }
 
 /// Copies a file to a path of a worktree. Follows no symbolic link: a candidate chooses where its
@@ -153,7 +184,7 @@ fn open_or_create(repo: &Repo, spec: &WorktreeSpec, commit: &Oid) -> Result<Work
 /// record are kept under another name.
 fn clear_damaged(repo: &Repo, spec: &WorktreeSpec) -> Result<()> {
     if repo::remove_worktree(repo, &spec.path, &spec.index).is_err() {
-        return repo::set_damaged_aside(&spec.path, &spec.index);
+        return repo::set_damaged_aside(&spec.path, &spec.index).map(drop);
     }
     Ok(())
 }

@@ -18,12 +18,18 @@ const HEADER: usize = 12;
 
 impl Git {
     /// Adds the objects of a pack that lacks what `base` reaches. Every object is checked, and
-    /// everything that `tip` reaches must be there. No ref moves.
+    /// everything that `tips` reach must be there. No ref moves.
     ///
     /// # Errors
     ///
     /// Fails if git refuses the pack or an object, or if an object is missing.
-    pub(crate) fn import_pack(&self, pack: &Path, tip: &Oid, base: &Oid, limit: u64) -> Result<()> {
+    pub(crate) fn import_pack(
+        &self,
+        pack: &Path,
+        tips: &[Oid],
+        base: &Oid,
+        limit: u64,
+    ) -> Result<()> {
         let mut header = [0; HEADER];
         File::open(pack)?.read_exact(&mut header).context("the pack has no header")?;
         let [.., a, b, c, d] = header;
@@ -45,7 +51,8 @@ impl Git {
             bail!("{}", String::from_utf8_lossy(&run.stderr).trim_end());
         }
         let without_base = format!("^{base}");
-        let walk = ["rev-list", "--objects", "--quiet", tip.as_str(), &without_base];
+        let mut walk = vec!["rev-list", "--objects", "--quiet", without_base.as_str()];
+        walk.extend(tips.iter().map(Oid::as_str));
         let walked = self.output(&walk, b"")?;
         if walked.code != Some(0) {
             bail!("objects are missing: {}", walked.stderr);

@@ -71,7 +71,7 @@ pub(crate) use loose_ref::create_loose_ref;
 pub(crate) use merge_tree::{TreeMerge, TreeMergeOutput};
 pub(crate) use ownership::{is_own_path, refusal_of_git};
 pub(crate) use program::find_in_path;
-pub(crate) use redact::Redactor;
+pub(crate) use redact::{KnownSecrets, Redactor};
 pub(crate) use refs::RefUpdates;
 pub use refs::{Expected, RefMove};
 pub(crate) use signing::{CommitDraft, CommitPerson};

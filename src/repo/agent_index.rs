@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use gix::ObjectId;
 use gix::bstr::{BStr, BString};
@@ -27,13 +28,14 @@ pub(super) struct AgentIndex {
 }
 
 impl AgentIndex {
-    /// Reads `HEAD` and the index of a worktree. Whatever cannot be read tracks nothing: an agent
-    /// may have left anything there.
+    /// Reads `HEAD` of a worktree and the index that git used there. Whatever cannot be read tracks
+    /// nothing: an agent may have left anything there.
     pub(super) fn read(
         repo: &Repo,
         local: &gix::Repository,
         worktree: &Worktree,
         record: &WorktreeRecord,
+        index: &Path,
     ) -> Self {
         let mut tracked = Self::default();
         let head = worktree.head_commit(repo).and_then(|head| object_id(&head).ok());
@@ -50,7 +52,7 @@ impl AgentIndex {
                 Some(_) | None => {}
             }
         }
-        if let Some(state) = index_of(local, worktree) {
+        if let Some(state) = read_index(local, index) {
             for entry in state.entries() {
                 let path = entry.path(&state);
                 let known = record.state.entry_by_path(path);
@@ -62,6 +64,11 @@ impl AgentIndex {
             }
         }
         tracked
+    }
+
+    /// Returns true if git tracks a path that the commit that was checked out does not have.
+    pub(super) fn has_any(&self) -> bool {
+        !self.files.is_empty() || !self.submodules.is_empty()
     }
 
     /// Returns true if git tracks a file at this path.
@@ -88,14 +95,13 @@ impl AgentIndex {
     }
 }
 
-/// Reads the index that git uses in a worktree.
-fn index_of(local: &gix::Repository, worktree: &Worktree) -> Option<State> {
-    let path = worktree.admin.join("index");
+/// Reads a plain file that git used as an index.
+fn read_index(local: &gix::Repository, path: &Path) -> Option<State> {
     let meta = path.symlink_metadata().ok()?;
     if !meta.is_file() || meta.len() > MAX_INDEX_BYTES {
         return None;
     }
-    let bytes = std::fs::read(&path).ok()?;
+    let bytes = std::fs::read(path).ok()?;
     let hash = local.object_hash();
     let options = gix::index::decode::Options { thread_limit: Some(1), ..Default::default() };
     let epoch = State::new(hash).timestamp();
@@ -103,7 +109,7 @@ fn index_of(local: &gix::Repository, worktree: &Worktree) -> Option<State> {
 }
 
 /// Returns true if an untracked folder is the work tree of a repository of its own, as git sees it.
-pub(super) fn is_repository(root: &std::path::Path, folder: &BStr) -> bool {
+pub(super) fn is_repository(root: &Path, folder: &BStr) -> bool {
     let link = root.join(OsStr::from_bytes(folder)).join(".git");
     let Ok(meta) = std::fs::metadata(&link) else { return false };
     if meta.is_dir() {

@@ -33,6 +33,7 @@ mod seal;
 mod snapshot;
 mod tree;
 mod unsafe_entries;
+mod unsaved;
 mod walk;
 mod worktree;
 mod worktree_cache;
@@ -76,14 +77,15 @@ pub(crate) use merge::{ChangedPaths, apply_change, merge_bases, simple_change};
 pub(crate) use named_files::files_named;
 pub(crate) use objects::{
     Graft, commit_as, commit_info, edit_tree, edit_tree_entries, hash_files, read_blob,
-    restore_paths, sha1_hex,
+    restore_paths, sha1_hex, stash_parts,
 };
 pub use objects::{commit, write_blob, write_tree};
 pub(crate) use private_git::{PrivateGit, object_stores};
 pub(crate) use reset::UntrackedFiles;
 pub(crate) use seal::SealKey;
-pub(crate) use snapshot::{modified_files, snapshot};
+pub(crate) use snapshot::{modified_files, snapshot, snapshot_with_index};
 pub(crate) use unsafe_entries::{UnsafeEntry, added_unsafe_entries};
+pub(crate) use unsaved::unsaved_work;
 pub(crate) use worktree::{
     Worktree, create_worktree, open_worktree, remove_worktree, set_damaged_aside,
 };

@@ -265,6 +265,21 @@ fn printable(text: &str) -> String {
         .into()
 }
 
+/// Returns the trees of an entry of the stash with the names under which they are kept: the files,
+/// what was staged if it differs, and the untracked files if there are any.
+pub(crate) fn stash_parts(repo: &Repo, entry: &Oid, name: &str) -> Result<Vec<(String, Oid)>> {
+    let info = commit_info(repo, entry)?;
+    let mut parts = vec![(name.to_owned(), info.tree.clone())];
+    let tree_of = |parent: usize| info.parents.get(parent).map(|id| repo.tree_of(id)).transpose();
+    let (before, staged) = (tree_of(0)?, tree_of(1)?);
+    if let Some(staged) = staged.filter(|tree| *tree != info.tree && before.as_ref() != Some(tree))
+    {
+        parts.push((format!("{name}-index"), staged));
+    }
+    parts.extend(tree_of(2)?.map(|untracked| (format!("{name}-untracked"), untracked)));
+    Ok(parts)
+}
+
 /// Reads a commit.
 pub(crate) fn commit_info(repo: &Repo, id: &Oid) -> Result<CommitInfo> {
     let local = repo.local();

@@ -170,6 +170,21 @@ impl PrivateGit {
     }
 }
 
+/// The files in which git may record the stash.
+const STASH: [&str; 2] = ["refs/stash", "logs/refs/stash"];
+
+impl PrivateGit {
+    /// Returns the index of the worktree, which may be anything.
+    pub(crate) fn index(&self) -> PathBuf {
+        self.path.join(&self.registration).join("index")
+    }
+
+    /// Returns true if the agent has made a stash. Only looks at files.
+    pub(crate) fn has_stash(&self) -> bool {
+        STASH.iter().any(|name| self.path.join(name).symlink_metadata().is_ok())
+    }
+}
+
 /// Returns the object stores of a repository.
 pub(crate) fn object_stores(repo: &Repo) -> Result<ObjectStores> {
     let mut found = ObjectStores::default();

@@ -32,6 +32,9 @@ pub(crate) struct WorktreeSnapshot {
     pub tree: Oid,
     /// The paths that differ from the base, sorted. Bytes that are not UTF-8 are replaced.
     pub changed: Vec<String>,
+    /// True if the agent has made git track a path. Without the index that it used, the tree may
+    /// lack ignored files.
+    pub needs_index: bool,
 }
 
 /// Writes the content of a worktree as a tree, as `git add --all` would: tracked files with their
@@ -43,6 +46,17 @@ pub(crate) fn snapshot(
     repo: &Repo,
     worktree: &Worktree,
     base_tree: &Oid,
+) -> Result<WorktreeSnapshot> {
+    snapshot_with_index(repo, worktree, base_tree, &worktree.admin.join("index"))
+}
+
+/// Writes the content of a worktree as [`snapshot`] does, for an agent whose git used another
+/// index.
+pub(crate) fn snapshot_with_index(
+    repo: &Repo,
+    worktree: &Worktree,
+    base_tree: &Oid,
+    index: &Path,
 ) -> Result<WorktreeSnapshot> {
     let mut local = repo.own_local();
     let base = tree::peel_to_tree(&local, object_id(base_tree)?)?;
@@ -56,7 +70,7 @@ pub(crate) fn snapshot(
             ..WorktreeRecord::empty(&worktree.path, &worktree.admin, local.object_hash())
         },
     };
-    let tracked = AgentIndex::read(repo, &local, worktree, &record);
+    let tracked = AgentIndex::read(repo, &local, worktree, &record, index);
     let found = walk::walk(&worktree.path, &record.state, record.stamp)?;
     let mut edits: Vec<tree::TreeEdit> = Vec::new();
     for at in missing_files(&record.state, &found) {
@@ -100,6 +114,7 @@ pub(crate) fn snapshot(
     Ok(WorktreeSnapshot {
         tree: oid(written),
         changed: changed.into_iter().map(|d| d.path.to_string()).collect(),
+        needs_index: tracked.has_any(),
     })
 }
 

@@ -130,19 +130,20 @@ pub(crate) fn remove_worktree(repo: &Repo, dest: &Path, private_index: &Path) ->
 }
 
 /// Clears the path of a worktree whose record is damaged or of another worktree. Nothing is
-/// deleted: the folder gets another name.
-pub(crate) fn set_damaged_aside(dest: &Path, private_index: &Path) -> Result<()> {
+/// deleted: the folder gets another name, which is returned.
+pub(crate) fn set_damaged_aside(dest: &Path, private_index: &Path) -> Result<Option<PathBuf>> {
     if let Some(parent) = dest.parent() {
         check_worktrees_folder(parent, records_of(private_index))?;
     }
-    set_aside(dest)?;
+    let aside = set_aside(dest)?;
     files::remove_any(private_index)
-        .with_context(|| format!("cannot remove: {}", private_index.display()))
+        .with_context(|| format!("cannot remove: {}", private_index.display()))?;
+    Ok(aside)
 }
 
 /// Returns the worktree that the record describes, or `None` without a record. Fails if the folder
 /// that holds the worktrees was replaced.
-fn recorded(repo: &Repo, dest: &Path, private_index: &Path) -> Result<Option<Worktree>> {
+pub(super) fn recorded(repo: &Repo, dest: &Path, private_index: &Path) -> Result<Option<Worktree>> {
     if let Some(parent) = dest.parent() {
         check_worktrees_folder(parent, records_of(private_index))?;
     }
@@ -216,6 +217,7 @@ impl Worktree {
         }
         drop_admin(repo, &self.admin)?;
         self.delete_moved(repo, &aside)?;
+        files::remove_any(&super::unsaved::mark(&self.index)).with_context(failed)?;
         // The record is removed last: while it exists, an interrupted removal can be repeated.
         files::remove_any(&self.index).with_context(failed)
     }

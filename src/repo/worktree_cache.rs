@@ -87,6 +87,14 @@ pub(super) fn walk(file: &Path) -> Option<WalkResult> {
         .then_some(walk)
 }
 
+/// Returns true if [`walk`] would return a cached walk: a snapshot has just been taken.
+pub(super) fn has_trusted_walk(file: &Path) -> bool {
+    let cached = cached();
+    let cached = cached.as_ref().filter(|cached| cached.file == file && cached.walk.is_some());
+    TRUSTED.load(Ordering::Relaxed)
+        && cached.is_some_and(|cached| file_identity(file) == Some(cached.identity))
+}
+
 /// Sets whether cached walks are valid. A keeper trusts a walk if hardly any time has passed since
 /// the walk and no process that the keeper started is still running. Without trust, every reset
 /// walks again.

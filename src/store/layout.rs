@@ -44,6 +44,12 @@ pub fn attempts(run: &RunId) -> String {
     format!("refs/harness/attempts/{run}/")
 }
 
+/// Returns the beginning of the names of refs with work of one worktree that no attempt has
+/// recorded. The rest is the short id of the commit.
+pub fn leftovers(run: &RunId, worktree: &str) -> String {
+    format!("refs/harness/leftovers/{run}/{worktree}-")
+}
+
 /// Returns the ref that records the user's stash while agents of a run work.
 pub fn stash(run: &RunId) -> String {
     format!("refs/harness/stash/{run}")

@@ -8,6 +8,7 @@ use crate::domain::id::Oid;
 use crate::domain::verdict::Finding;
 use crate::job::{ScopeSection, format_size};
 use crate::repo::{self, PathContent, Repo, UnsafeEntry};
+use crate::wire::keeper::WithheldFile;
 
 /// The number of paths that a finding lists.
 const LISTED: usize = 50;
@@ -18,6 +19,21 @@ pub(crate) fn missing_output(path: &str, attempt: u32) -> Finding {
         "`{path}` is not there, and that is the file to hand in. What is printed does not count."
     );
     Finding { attempt, check: "agent".into(), text }
+}
+
+/// Returns the finding that files have secrets, which were left out of the candidate.
+pub(crate) fn secrets(withheld: &[WithheldFile], attempt: u32) -> Option<Finding> {
+    let line = |file: &WithheldFile| {
+        format!("`{}:{}` has the value of the variable `{}`", file.path, file.line, file.variable)
+    };
+    (!withheld.is_empty()).then(|| {
+        let text = format!(
+            "No file may contain a secret:\n{}The files were left out of the commit. Read the variable when the program \
+             runs, and do not write its value anywhere.",
+            listed(&withheld.iter().map(line).collect::<Vec<_>>())
+        );
+        Finding { attempt, check: "secret".into(), text }
+    })
 }
 
 /// The scope of one task.

@@ -100,6 +100,10 @@ pub(crate) struct WorktreeSpec {
     /// The files that the job provides, for commits without them: path and source file.
     #[serde(rename = "overlay")]
     pub provided: Vec<(String, PathBuf)>,
+    /// The beginning of the names of refs for work that no attempt has recorded; `None` for a
+    /// worktree in which nobody works.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leftovers: Option<String>,
 }
 
 /// The kinds of work.
@@ -213,6 +217,26 @@ pub(crate) struct PublishedAttempt {
     /// versions did not record a reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<String>,
+    /// The files that were left out of the candidate, because they have a known secret.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub withheld: Vec<WithheldFile>,
+    /// The messages of the stash entries that the agent left in its private `.git`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stash: Vec<String>,
+    /// Sentences for people.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// A file with a known secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WithheldFile {
+    /// The path.
+    pub path: String,
+    /// The line of the first secret, counted from 1.
+    pub line: usize,
+    /// The name of the variable with the secret.
+    pub variable: String,
 }
 
 /// A commit and its tree.

@@ -20,6 +20,7 @@ mod interop;
 mod invariants;
 mod job;
 mod keepers;
+mod leftovers;
 mod locations;
 mod misbehaviour;
 mod names;

@@ -58,6 +58,7 @@ impl KeeperVerification {
                 setup_inputs: self.checks.setup_inputs.clone(),
                 keep: self.checks.keep.clone(),
                 provided: self.checks.provided.clone(),
+                leftovers: None,
             },
             tree: &self.verification.tree,
             steps: &steps,

@@ -28,7 +28,7 @@ use crate::store::chain::Payload;
 use crate::store::layout;
 use crate::wire::decode;
 use crate::wire::keeper::{
-    Assignment, AttemptWork, PublishedAttempt, WireAuthor, Work, WorktreeSpec,
+    Assignment, AttemptWork, PublishedAttempt, WireAuthor, WithheldFile, Work, WorktreeSpec,
 };
 
 /// The outcome of an attempt. All fields are empty while the keeper runs and is not awaited.
@@ -40,8 +40,12 @@ pub(in crate::engine) struct AttemptOutcome {
     pub payload: Option<Payload>,
     /// The commit that the keeper published. Its ref is deleted when the event is durable.
     pub published: Option<Oid>,
-    /// A note for the person who watches.
-    pub note: Option<String>,
+    /// The files that were left out of the candidate, because they have a known secret.
+    pub withheld: Vec<WithheldFile>,
+    /// The worktree whose content is saved once the event is recorded, and the content.
+    pub rescued: Option<(repo::Worktree, Oid)>,
+    /// Notes for the person who watches.
+    pub notes: Vec<String>,
 }
 
 /// The parameters of a new attempt.
@@ -195,6 +199,7 @@ fn attempt_worktree(ctx: &Context, task: &TaskId, launch: &AttemptLaunch) -> Wor
         path: ctx.worktrees.join(&launch.worktree),
         index: ctx.store.local().worktree_indexes(&ctx.run).join(&launch.worktree),
         commit: launch.checkout.to_string(),
+        leftovers: Some(layout::leftovers(&ctx.run, &launch.worktree)),
         // With an output file, no branch is needed: `collect` and `show` return the file.
         branch: ctx.job.output.is_none().then(|| layout::branch(&ctx.run, task)),
         setup: ctx.job.worktree.setup.clone(),
@@ -344,14 +349,23 @@ pub(in crate::engine) fn observe_attempt(
     // left nothing to rescue.
     let saved = match keeper.has_started() {
         true => {
-            let env = ctx.keeper_environment(folder.path(), &[]);
+            let env = recover::agent_environment(ctx, folder.path(), assignment);
             keeper::rescue(ctx.store.repo(), folder.path(), assignment, &env)
         }
         false => None,
     };
     let base_tree = ctx.store.repo().tree_of(base)?;
-    let changed = saved.as_ref().is_some_and(|(_, tree)| *tree != base_tree);
-    let candidate = saved.map(|(commit, tree)| Candidate { commit, tree, base: base.clone() });
+    let changed =
+        saved.as_ref().is_some_and(|saved| saved.tree != base_tree || !saved.withheld.is_empty());
+    let mut rescued = None;
+    let mut payload = None;
+    let mut withheld = Vec::new();
+    let candidate = saved.map(|saved| {
+        rescued = Some(saved.content);
+        withheld = saved.withheld;
+        payload = saved.stash.map(|id| attempt_payload(attempt, id));
+        Candidate { commit: saved.commit, tree: saved.tree, base: base.clone() }
+    });
     let last_line = keeper.last_line();
     let stderr = std::fs::read(folder.path().join(files::STDERR)).unwrap_or_default();
     Ok(AttemptOutcome {
@@ -364,7 +378,10 @@ pub(in crate::engine) fn observe_attempt(
             report: dead_keeper_report(ctx, folder.path()).map(Box::new),
             stderr: last_lines(&stderr),
         }),
-        note: Some(format!("{task}: the keeper of attempt {attempt} died: {last_line}")),
+        payload,
+        withheld,
+        rescued,
+        notes: vec![format!("{task}: the keeper of attempt {attempt} died: {last_line}")],
         ..AttemptOutcome::default()
     })
 }
@@ -407,7 +424,8 @@ fn read_published(
         }
     };
     let base_tree = repo.tree_of(base)?;
-    let changed = candidate.as_ref().is_some_and(|c| c.tree != base_tree);
+    let is_changed = candidate.as_ref().is_some_and(|c| c.tree != base_tree);
+    let changed = is_changed || !outcome.withheld.is_empty();
     let stderr = repo.read_blob_at(&tree, files::STDERR)?;
     let leftover = (outcome.leftover > 0).then(|| {
         format!(
@@ -415,6 +433,14 @@ fn read_published(
             outcome.leftover
         )
     });
+    let stash = outcome.stash.iter().enumerate().map(|(number, message)| {
+        format!(
+            "{task}: attempt {attempt} left an entry in its stash: `{message}`; its files are kept in {}:attempts/{attempt}/stash-{number}",
+            layout::task(&ctx.run, task)
+        )
+    });
+    let told = outcome.notes.iter().map(|note| format!("{task}: attempt {attempt}: {note}"));
+    let notes = leftover.into_iter().chain(stash).chain(told).collect();
     Ok(AttemptOutcome {
         observation: Some(Observation::AttemptEnded {
             task: task.clone(),
@@ -425,8 +451,15 @@ fn read_published(
             report: outcome.report.map(|r| Box::new(r.into())),
             stderr: stderr.and_then(|bytes| last_lines(&bytes)),
         }),
-        payload: Some(Payload { path: format!("attempts/{attempt}"), id: tree, is_tree: true }),
+        payload: Some(attempt_payload(attempt, tree)),
         published: Some(published),
-        note: leftover,
+        withheld: outcome.withheld,
+        rescued: None,
+        notes,
     })
+}
+
+/// Returns the files of an attempt, for its folder on the task's chain.
+fn attempt_payload(attempt: u32, tree: Oid) -> Payload {
+    Payload { path: format!("attempts/{attempt}"), id: tree, is_tree: true }
 }

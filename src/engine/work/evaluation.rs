@@ -138,6 +138,7 @@ impl KeeperWork for PendingEvaluation<'_> {
                 setup_inputs: ctx.job.worktree.setup_inputs.clone(),
                 keep: ctx.job.worktree.keep.patterns().to_vec(),
                 provided: Vec::new(),
+                leftovers: None,
             },
             work: Work::Evaluation(Box::new(EvaluationWork {
                 task: task.to_string(),

@@ -301,6 +301,7 @@ fn checks_assignment<'a>(
             setup_inputs: ctx.job.worktree.setup_inputs.clone(),
             keep: ctx.job.worktree.keep.patterns().to_vec(),
             provided: ctx.provided.clone(),
+            leftovers: None,
         },
         tree: &assignment.tree,
         steps,

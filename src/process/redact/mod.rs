@@ -1,13 +1,15 @@
 //! Redaction of secrets from output before the output is written to the disk. Transcripts are
 //! stored in refs, which people push.
 //!
-//! Secrets are the values of the variables that a job passes on (plain, in JSON strings, and in
-//! base64) and everything that looks like a key. A stream arrives in pieces that end anywhere, so
+//! Secrets are the values of the variables that a job passes on (plain, in JSON strings, in base64,
+//! hex and URLs), everything that looks like a key, the values of names that look secret
+//! (`NAME=value`), and the passwords of URLs. A stream arrives in pieces that end anywhere, so
 //! text that may be the beginning of a secret is held back until more has arrived. The amount is
 //! bounded by the longest secret, or by the longest private key. The result does not depend on the
 //! sizes of the pieces.
 
 mod rules;
+mod secret_values;
 #[cfg(test)]
 mod tests;
 
@@ -16,9 +18,12 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
-use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD};
+use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD, HEXLOWER, HEXUPPER};
 
-use rules::{ByteClass, JWT, KeyMatch, KeyRule, PEM, RULES, ScannedText};
+use rules::{
+    ByteClass, JWT, KeyMatch, KeyRule, PEM, RULES, SECRET_NAMES, ScannedText, SecretName, URL,
+};
+pub(crate) use secret_values::KnownSecrets;
 
 /// The replacement of a secret.
 pub(super) const REDACTED: &str = "[redacted]";
@@ -44,6 +49,10 @@ enum PatternKind {
     Jwt,
     /// The pattern is the beginning of a private key.
     Pem,
+    /// The pattern is the end of a name whose value is secret.
+    Name(&'static SecretName),
+    /// The pattern is the `://` of a URL, which may have a password.
+    Url,
 }
 
 struct SecretPatterns {
@@ -93,7 +102,12 @@ impl Redactor {
         patterns.sort_by(|(a, _), (b, _)| a.cmp(b));
         patterns.dedup_by(|(a, _), (b, _)| a == b);
         let prefixes = RULES.iter().map(|rule| (rule.prefix, PatternKind::Rule(rule)));
-        let prefixes = prefixes.chain([(JWT, PatternKind::Jwt), (PEM, PatternKind::Pem)]);
+        let names = SECRET_NAMES.iter().map(|name| (name.end, PatternKind::Name(name)));
+        let prefixes = prefixes.chain(names).chain([
+            (JWT, PatternKind::Jwt),
+            (PEM, PatternKind::Pem),
+            (URL, PatternKind::Url),
+        ]);
         patterns.extend(prefixes.map(|(prefix, pattern)| (prefix.as_bytes().to_vec(), pattern)));
         let size: usize = patterns.iter().map(|(text, _)| text.len()).sum();
         let kind = if size <= MAX_DFA_SIZE {
@@ -137,8 +151,8 @@ impl Redactor {
 }
 
 /// Returns the forms in which a value may be written: plain, in a JSON string, in a JSON string
-/// within a JSON string, and in base64, alone or as a part of a longer text such as
-/// `user:password`.
+/// within a JSON string, in hex, in a URL, and in base64, alone or as a part of a longer text such
+/// as `user:password`.
 fn encodings(value: &[u8]) -> Vec<Vec<u8>> {
     let mut encodings = vec![value.to_vec()];
     if let Ok(text) = std::str::from_utf8(value) {
@@ -157,8 +171,24 @@ fn encodings(value: &[u8]) -> Vec<Vec<u8>> {
             encodings.push(digits.as_bytes()[(lead * 8).div_ceil(6)..whole].to_vec());
         }
     }
+    encodings.extend([HEXLOWER.encode(value).into_bytes(), HEXUPPER.encode(value).into_bytes()]);
+    encodings.extend([in_url(value, true), in_url(value, false)]);
     encodings.retain(|encoding| encoding.len() >= SHORTEST);
     encodings
+}
+
+/// Escapes a value as in a URL, with capital or small hex digits.
+fn in_url(value: &[u8], capital: bool) -> Vec<u8> {
+    let mut escaped = Vec::with_capacity(value.len());
+    for byte in value {
+        match byte {
+            b'-' | b'.' | b'_' | b'~' => escaped.push(*byte),
+            byte if byte.is_ascii_alphanumeric() => escaped.push(*byte),
+            byte if capital => escaped.extend(format!("%{byte:02X}").bytes()),
+            byte => escaped.extend(format!("%{byte:02x}").bytes()),
+        }
+    }
+    escaped
 }
 
 /// Escapes a text as in a JSON string, without the quotes.
@@ -262,6 +292,7 @@ impl SecretPatterns {
         let open = if last { text.len() } else { self.open_prefix(text) };
         let mut result = ScanResult { secrets: Vec::new(), open, suspect };
         let mut suspects = vec![(0, suspect)];
+        let mut spans: Vec<(usize, usize)> = Vec::new();
         let whole = ScannedText::new(text, before, last);
         for hit in self.search.find_overlapping_iter(text) {
             let (start, end) = (hit.start(), hit.end());
@@ -270,11 +301,17 @@ impl SecretPatterns {
                 PatternKind::Rule(rule) => rule.match_at(&whole, start, end),
                 PatternKind::Jwt => rules::match_jwt(&whole, start),
                 PatternKind::Pem => rules::match_pem(&whole, start, end),
+                PatternKind::Name(name) => rules::match_name(&whole, name, end),
+                PatternKind::Url => rules::match_url(&whole, end),
             };
             match key_match {
                 KeyMatch::No => {}
                 KeyMatch::Open => result.open = result.open.min(start),
                 KeyMatch::Key(to, class) => result.secrets.push((start, to, class)),
+                KeyMatch::Span(from, to) => {
+                    result.secrets.push((from, to, None));
+                    spans.push((start, to));
+                }
                 KeyMatch::Parts(from, to) => {
                     result.suspect = result.suspect.max(to);
                     match suspects.last_mut() {
@@ -282,6 +319,13 @@ impl SecretPatterns {
                         Some(_) | None => suspects.push((from, to)),
                     }
                 }
+            }
+        }
+        // A secret behind its name is recognised only together with the name.
+        spans.sort_unstable();
+        for (start, to) in spans.into_iter().rev() {
+            if start < result.open && to > result.open {
+                result.open = start;
             }
         }
         for (from, to) in suspects {

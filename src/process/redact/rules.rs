@@ -159,6 +159,8 @@ pub(super) enum KeyMatch {
     Key(usize, Option<ByteClass>),
     /// A possible key without an end. Its [`parts`] are in this range.
     Parts(usize, usize),
+    /// A secret in this range, some way behind the prefix.
+    Span(usize, usize),
 }
 
 impl KeyRule {
@@ -240,6 +242,152 @@ pub(super) fn match_pem(text: &ScannedText<'_>, start: usize, label: usize) -> K
     }
     // Without an end, the text is a part of a key, or a text about keys.
     KeyMatch::Parts(window.start, window.end)
+}
+
+/// The end of a variable's name whose value is secret.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SecretName {
+    /// The end of the name.
+    pub(super) end: &'static str,
+    /// True if the value must have a digit and a letter: the names of ordinary variables in source
+    /// end so, too.
+    random: bool,
+}
+
+const fn name(end: &'static str) -> SecretName {
+    SecretName { end, random: false }
+}
+
+const fn common(end: &'static str) -> SecretName {
+    SecretName { end, random: true }
+}
+
+/// The ends of all names whose values are secret.
+pub(super) const SECRET_NAMES: &[SecretName] = &[
+    name("_KEY"),
+    name("APIKEY"),
+    name("TOKEN"),
+    name("SECRET"),
+    name("PASSWORD"),
+    name("PASSWD"),
+    name("PASSPHRASE"),
+    name("CREDENTIAL"),
+    name("CREDENTIALS"),
+    name("COOKIE"),
+    common("_key"),
+    common("apikey"),
+    common("apiKey"),
+    common("AccessKey"),
+    common("token"),
+    common("Token"),
+    common("secret"),
+    common("password"),
+    common("Password"),
+    common("passwd"),
+];
+
+/// Returns true if the name of a variable looks like that of a secret.
+pub(super) fn is_secret_name(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    let words = ["KEY", "TOKEN", "SECRET", "PASS", "PWD", "CREDENTIAL", "COOKIE", "AUTH"];
+    words.iter().any(|word| name.contains(word))
+}
+
+/// The shortest value of a secret name that is redacted.
+const VALUE_LEAST: usize = 6;
+
+/// The number of bytes after a name that are searched for the end of its value.
+const VALUE_MOST: usize = 1024;
+
+/// The number of bytes between a name and its value.
+const SEPARATOR_MOST: usize = 12;
+
+/// Judges the text after the end of a secret name at `end`: `NAME=value`, `NAME: value`, and both
+/// with quotes. The value of a variable that names another one (`$NAME`, `{name}`) is no secret.
+pub(super) fn match_name(text: &ScannedText<'_>, name: &SecretName, end: usize) -> KeyMatch {
+    let (bytes, last) = (text.bytes, text.last);
+    let limit = bytes.len().min(end + SEPARATOR_MOST);
+    let is_cut = limit == bytes.len() && !last;
+    let mut at = end;
+    let mut assigned = false;
+    while at < limit {
+        match bytes[at] {
+            b'=' | b':' => assigned = true,
+            b'"' | b'\'' | b'\\' => {}
+            b' ' | b'\t' if at > end => {}
+            b' ' if bytes.get(at + 1).is_none_or(|next| b"=:".contains(next)) => {}
+            _ => break,
+        }
+        at += 1;
+    }
+    if at == limit {
+        return if is_cut { KeyMatch::Open } else { KeyMatch::No };
+    }
+    if !assigned {
+        return KeyMatch::No;
+    }
+    let most = bytes.len().min(at + VALUE_MOST);
+    let is_end = |byte: &u8| byte.is_ascii_whitespace() || b"\"'`\\,;&<>()[]{}|".contains(byte);
+    let to = bytes[at..most].iter().position(is_end).map_or(most, |length| at + length);
+    if to == bytes.len() && to < at + VALUE_MOST && !last {
+        return KeyMatch::Open;
+    }
+    let value = &bytes[at..to];
+    let is_call = bytes.get(to).is_some_and(|byte| b"([{<".contains(byte));
+    let is_reference = value.first().is_none_or(|byte| b"$%*".contains(byte));
+    let has = |test: fn(&u8) -> bool| value.iter().any(test);
+    let is_random = has(u8::is_ascii_digit) && has(u8::is_ascii_alphabetic);
+    // A key in base64 may begin with a slash, but it is long.
+    let is_path = [&b"./"[..], b"~/", b"/"].iter().any(|start| value.starts_with(start));
+    let is_path = is_path && (value.len() < 40 || value.contains(&b'.'));
+    if value.len() < VALUE_LEAST || is_call || is_reference || is_path || name.random && !is_random
+    {
+        return KeyMatch::No;
+    }
+    KeyMatch::Span(at, to)
+}
+
+/// The text before the authority of a URL.
+pub(super) const URL: &str = "://";
+
+/// The longest authority of a URL that is searched for a password.
+const AUTHORITY_MOST: usize = 512;
+
+/// Judges the text after the `://` of a URL at `end`: a password is between `:` and `@`.
+pub(super) fn match_url(text: &ScannedText<'_>, end: usize) -> KeyMatch {
+    let most = text.bytes.len().min(end + AUTHORITY_MOST);
+    let to = authority_end(&text.bytes[..most], end);
+    if to == text.bytes.len() && to < end + AUTHORITY_MOST && !text.last {
+        return KeyMatch::Open;
+    }
+    match password(&text.bytes[..to], end) {
+        Some((from, to)) => KeyMatch::Span(from, to),
+        None => KeyMatch::No,
+    }
+}
+
+/// Returns the end of the authority that starts at `at`.
+fn authority_end(text: &[u8], at: usize) -> usize {
+    let is_end = |byte: &u8| {
+        byte.is_ascii_whitespace()
+            || byte.is_ascii_control()
+            || b"/?#\"'`\\<>(){}[]|,".contains(byte)
+    };
+    text[at..].iter().position(is_end).map_or(text.len(), |length| at + length)
+}
+
+/// Returns the range of the password in the authority that starts at `at`.
+fn password(text: &[u8], at: usize) -> Option<(usize, usize)> {
+    let host = at + text[at..].iter().rposition(|byte| *byte == b'@')?;
+    let from = at + text[at..host].iter().position(|byte| *byte == b':')? + 1;
+    // A placeholder such as `$PASSWORD` is no password.
+    (from < host && text[from] != b'$').then_some((from, host))
+}
+
+/// Returns the range of the password of a value that is a URL.
+pub(super) fn dsn_password(value: &[u8]) -> Option<(usize, usize)> {
+    let at = value.windows(URL.len()).position(|part| part == URL.as_bytes())? + URL.len();
+    password(&value[..authority_end(value, at)], at)
 }
 
 /// Returns the long runs of base64 in a range of a text.
