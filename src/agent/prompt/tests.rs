@@ -135,7 +135,7 @@ fn unknown_name_in_a_prompt_template_is_an_error_with_line_and_known_names() {
     assert_eq!(
         error("x\n{{ range(2) }} {{ task.fils }}\n{{ vars.stile }}"),
         "p.md:2: undefined value; not known: `task.fils`, `vars.stile`; known: goal, job, run, task.id, task.files, attempt, \
-         output, allow_empty, checks, scope.write, scope.always, scope.read_only, findings, work, rules, vars.style; in: `{{ range(2) }} {{ task.fils }}`"
+         output, allow_empty, sandboxed, checks, scope.write, scope.always, scope.read_only, findings, work, rules, vars.style; in: `{{ range(2) }} {{ task.fils }}`"
     );
     let element_error = error("{% for file in task.files %}\n{{ file.nam }}\n{% endfor %}");
     assert!(element_error.starts_with("p.md:2: undefined value"), "{element_error}");
