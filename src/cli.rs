@@ -1,5 +1,7 @@
 //! Types of the command line. Their doc comments are the help texts, and part of the man pages.
 
+use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 mod accounts;
@@ -106,6 +108,18 @@ pub enum Verb {
     Keeper {
         /// The keeper's folder
         dir: PathBuf,
+    },
+    /// Open the listeners of a sandbox and become its command
+    #[command(hide = true)]
+    EnterSandbox {
+        /// An address to listen at
+        #[arg(long)]
+        listen: Vec<SocketAddr>,
+        /// The socket of the proxy
+        socket: PathBuf,
+        /// The command
+        #[arg(last = true)]
+        argv: Vec<OsString>,
     },
 }
 

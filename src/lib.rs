@@ -15,6 +15,7 @@ pub(crate) mod ambient;
 pub(crate) mod contract;
 pub(crate) mod failpoint;
 pub(crate) mod process;
+mod proxy;
 pub(crate) mod repo;
 mod sandbox;
 

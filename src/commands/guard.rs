@@ -74,6 +74,7 @@ fn deciding(verb: &Verb) -> Option<&'static str> {
         | Verb::Skill
         | Verb::Man(_)
         | Verb::Completions(_)
-        | Verb::Keeper { .. } => None,
+        | Verb::Keeper { .. }
+        | Verb::EnterSandbox { .. } => None,
     }
 }

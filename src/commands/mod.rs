@@ -126,5 +126,15 @@ fn dispatch(cli: &Cli, ui: &Ui) -> anyhow::Result<u8> {
             crate::keeper::main(dir)?;
             Ok(error::OK)
         }
+        Verb::EnterSandbox { listen, socket, argv } => {
+            match crate::process::enter_sandbox(socket, listen, argv) {
+                Ok(never) => match never {},
+                // By the shell's convention, the code of a command that cannot be run.
+                Err(error) => {
+                    ui.error("fatal", &error.into());
+                    Ok(error::NOT_RUN)
+                }
+            }
+        }
     }
 }

@@ -44,7 +44,12 @@ pub(super) fn run(here: &Path, args: &args::ShowArgs, ui: &Ui) -> Result<u8> {
         if args.json {
             ui.json(&shown.wire(&findings, shown.sandbox()?))?;
         } else {
-            ui.result(&printable(&shown.page(&findings, &shown.notes()?, shown.sandbox()?)));
+            let texts = [("notes", "notes"), ("denied", "denied by the sandbox")];
+            let texts: Vec<_> = texts
+                .into_iter()
+                .map(|(name, title)| Ok((title, shown.texts(name)?)))
+                .collect::<Result<_>>()?;
+            ui.result(&printable(&shown.page(&findings, &texts, shown.sandbox()?)));
         }
     }
     Ok(error::OK)
@@ -56,6 +61,9 @@ fn diff(store: &Store, s: &TaskState) -> Result<String> {
     let base = store.repo().tree_of(&candidate.base)?;
     repo::unified_diff(store.repo(), &base, &candidate.tree)
 }
+
+/// A text for each attempt that has one.
+type AttemptTexts = Vec<(u32, String)>;
 
 /// A task that is shown.
 struct ShownTask<'a> {
@@ -95,15 +103,15 @@ impl ShownTask<'_> {
         self.tree().map_or(Ok(Vec::new()), |tree| findings(&self.workspace.store, tree))
     }
 
-    /// Returns the notes on the task's attempts, by attempt.
-    fn notes(&self) -> Result<Vec<(u32, String)>> {
-        let mut notes = Vec::new();
+    /// Returns a text of the task's attempts, such as notes, by attempt.
+    fn texts(&self, name: &str) -> Result<AttemptTexts> {
+        let mut texts = Vec::new();
         for attempt in 1..=self.s.attempt {
-            if let Some(bytes) = self.file(attempt, "notes")? {
-                notes.push((attempt, String::from_utf8_lossy(&bytes).into_owned()));
+            if let Some(bytes) = self.file(attempt, name)? {
+                texts.push((attempt, String::from_utf8_lossy(&bytes).into_owned()));
             }
         }
-        Ok(notes)
+        Ok(texts)
     }
 
     /// Returns the error for an attempt that has left no `kind`, such as no transcript.
@@ -155,7 +163,7 @@ impl ShownTask<'_> {
     fn page(
         &self,
         findings: &[Finding],
-        notes: &[(u32, String)],
+        texts: &[(&str, AttemptTexts)],
         sandbox: Option<String>,
     ) -> String {
         let mut rows = self.rows();
@@ -172,10 +180,12 @@ impl ShownTask<'_> {
                 text.push_str(&format!("  {line}\n"));
             }
         }
-        for (attempt, notes) in notes {
-            text.push_str(&format!("\nattempt {attempt}, notes:\n"));
-            for line in notes.lines() {
-                text.push_str(&format!("  {line}\n"));
+        for (title, of_attempts) in texts {
+            for (attempt, lines) in of_attempts {
+                text.push_str(&format!("\nattempt {attempt}, {title}:\n"));
+                for line in lines.lines() {
+                    text.push_str(&format!("  {line}\n"));
+                }
             }
         }
         let name = shell_quote(&format!("{}/{}", self.run(), self.task.label()));

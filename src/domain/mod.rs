@@ -9,6 +9,7 @@ pub mod event;
 pub mod id;
 pub mod identity;
 pub mod machine;
+pub mod network;
 pub mod phase;
 pub mod plan;
 pub mod queue;

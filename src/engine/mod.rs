@@ -41,6 +41,7 @@ use crate::agent::preset::{COMMAND, Preset, SessionSource};
 use crate::domain::account::AgentName;
 use crate::domain::event::{RunEvent, TaskEvent};
 use crate::domain::id::{Oid, RunId, TaskId};
+use crate::domain::network::NetworkAccess;
 use crate::domain::plan::Task;
 use crate::domain::retry::{Policy, Share};
 use crate::domain::session::Cost;
@@ -200,9 +201,21 @@ impl Context {
 
     /// Returns the sandbox of a session. A resumed session gets the home that it left.
     fn session_sandbox(&self, preset: &Preset, resumes: bool) -> Result<Option<SandboxSpec>> {
-        let home_files = || preset.env.home.clone();
-        let spec = self.sandbox(true)?;
-        Ok(spec.map(|spec| SandboxSpec { home_files: home_files(), keeps_home: resumes, ..spec }))
+        let variable = |name: &str| {
+            let value = self.environment.get(std::ffi::OsStr::new(name));
+            value.and_then(|value| value.to_str()).map(str::to_owned)
+        };
+        let (network, hosts) = match &self.job.sandbox.network {
+            NetworkAccess::All => (true, Vec::new()),
+            NetworkAccess::Listed(listed) => {
+                let mut hosts = preset.network.patterns(variable);
+                hosts.extend(listed.iter().map(ToString::to_string));
+                (false, hosts)
+            }
+        };
+        let home_files = preset.env.home.clone();
+        let spec = self.sandbox(network)?;
+        Ok(spec.map(|spec| SandboxSpec { home_files, keeps_home: resumes, hosts, ..spec }))
     }
 
     /// Returns the ref that an attempt's keeper publishes.

@@ -94,6 +94,7 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
             "version",
             "env",
             "cache",
+            "network",
             "ast-equal",
             "output",
             "schema",
@@ -202,13 +203,6 @@ pub(super) const RESERVED_KEYS: &[ReservedKey] = &[
         accepted: "",
         planned: &[],
         feature: "caches of sandboxes",
-    },
-    ReservedKey {
-        section: "sandbox",
-        key: "network",
-        accepted: "",
-        planned: &[],
-        feature: "the network of sandboxes",
     },
     ReservedKey {
         section: "sandbox",

@@ -1,10 +1,14 @@
 //! `[sandbox]`: the isolation of agents and checks.
 
+use crate::domain::network::NetworkAccess;
+
 /// `[sandbox]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SandboxSection {
     /// `mode`: the use of a sandbox. The default is auto.
     pub mode: SandboxMode,
+    /// `network`: the hosts that agents reach beside those of their preset.
+    pub network: NetworkAccess,
 }
 
 /// The use of a sandbox, from the least to the most strict.

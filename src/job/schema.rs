@@ -6,6 +6,7 @@ use super::globs::{PathGlobs, ScopePattern};
 use super::plan::PlanSection;
 use super::sandbox::SandboxSection;
 use crate::contract::ast_equal::AstEqualOptions;
+use crate::domain::network::NetworkAccess;
 
 /// A job: the goal, the plan, the agent, the checks, and the rules for landing.
 #[derive(Debug, Clone, PartialEq)]
@@ -232,6 +233,8 @@ pub struct Check {
     pub env: Vec<String>,
     /// `cache`: true if a verdict is reused for the same tree. The default is true.
     pub cache: bool,
+    /// `network`: the hosts that the check reaches.
+    pub network: NetworkAccess,
 }
 
 /// `output = "…"` of a check: the output file must exist and match the schema.

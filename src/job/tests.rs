@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::schema::*;
 use super::*;
 use crate::contract::ast_equal::AstEqualOptions;
+use crate::domain::network::{HostPattern, NetworkAccess};
 
 const COMPLETE: &str =
     include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/jobs/complete.toml"));
@@ -14,6 +15,10 @@ const REPORT: &str =
 
 /// The smallest job file.
 const MINIMAL: &str = "[job]\ngoal = \"g\"\n[agent]\ncommand = [\"a\"]\n";
+
+fn hosts(texts: &[&str]) -> Vec<HostPattern> {
+    texts.iter().map(|text| HostPattern::parse(text).unwrap()).collect()
+}
 
 fn strings(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|t| (*t).to_owned()).collect()
@@ -71,6 +76,10 @@ fn complete_job_file_is_parsed() {
     assert!(job.worktree.keep.matches("node_modules/a/b"));
     assert_eq!(job.worktree.setup_inputs, ["package-lock.json", "tools/setup.sh"]);
     assert_eq!(
+        job.sandbox.network,
+        NetworkAccess::Listed(hosts(&["*.example.com", "127.0.0.1:8080"]))
+    );
+    assert_eq!(
         job.checks[0],
         Check {
             name: "types".into(),
@@ -82,6 +91,7 @@ fn complete_job_file_is_parsed() {
             version: Some(strings(&["npx", "tsc", "--version"])),
             env: strings(&["NODE_OPTIONS"]),
             cache: false,
+            network: NetworkAccess::Listed(hosts(&["registry.npmjs.org"])),
         }
     );
     assert_eq!(job.checks[1].timeout, Duration::from_secs(300));

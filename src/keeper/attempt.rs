@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 
 use super::AssignedWork;
 use super::files;
+use super::network::{self, CommandNetwork};
 use super::sandbox::{self, AgentCommits};
 use super::session;
 use super::withhold::{CleanTree, Secrets, is_clean_history, withhold};
@@ -38,6 +39,7 @@ pub(super) fn keep(
     let redactor = redactor(assigned)?;
     let preset = session::preset(&work.session)?;
     let mut given_up = None;
+    let mut denied = Vec::new();
     let at = &assigned.assignment.worktree.commit;
     let secrets = Secrets::of(&assigned.assignment, &assigned.env)?;
     let mut notes = Vec::new();
@@ -51,8 +53,10 @@ pub(super) fn keep(
             failpoint::hit("keeper.before-agent");
             let session = (&work.session, preset.as_ref());
             let command = session::command(dir, assigned, session, &redactor, sandbox);
+            let (command, connected) = network::connect_session(dir, assigned, command)?;
             let (ended, why) = session::run(&command, dir, preset.as_ref(), stop)?;
             given_up = why;
+            denied = connected.map(CommandNetwork::close).unwrap_or_default();
             if let Some(preset) = &preset {
                 clear_litter(repo, &assigned.assignment.worktree.path, preset, &base)?;
             }
@@ -132,6 +136,7 @@ pub(super) fn keep(
         failpoint::hit("keeper.saved");
     }
     outcome.save_ms = millis(saving.elapsed());
+    network::record_denials(dir, &denied)?;
     publish(repo, dir, assigned, work, (&outcome, &stash), &redactor)?;
     if let Some((worktree, _)) = &worktree
         && worktree.admin.is_dir()
@@ -380,11 +385,11 @@ fn publish(
     let mut entries = Vec::new();
     let json = serde_json::to_vec_pretty(outcome)?;
     entries.push((files::OUTCOME.to_owned(), repo::write_blob(repo, &json)?));
-    for name in [files::STDOUT, files::STDERR, files::PROMPT] {
+    for name in [files::STDOUT, files::STDERR, files::PROMPT, files::DENIED] {
         if let Ok(bytes) = std::fs::read(dir.join(name)) {
-            // The outputs were redacted when they were written. The prompt was not, and it quotes
-            // other texts.
-            let bytes = if name == files::PROMPT { redactor.clean(&bytes) } else { bytes };
+            // The outputs were redacted when they were written. The other texts were not.
+            let is_output = matches!(name, files::STDOUT | files::STDERR);
+            let bytes = if is_output { bytes } else { redactor.clean(&bytes) };
             entries.push((name.to_owned(), repo::write_blob(repo, &bytes)?));
         }
     }

@@ -8,6 +8,7 @@ use anyhow::Result;
 use super::AssignedWork;
 use super::built_in;
 use super::kept;
+use super::network::{self, CommandNetwork};
 use super::seal;
 use super::setup;
 use super::worktree::{PreparedWorktree, prepare, redactor};
@@ -282,7 +283,12 @@ fn run(
     .timeout(timeout)
     .containment(Containment::OwnProcess)
     .sandbox(sandbox.cloned());
+    let (command, connected) = network::connect_check(dir, assigned, step, command)?;
     let ended = process::run(&command, stop)?;
-    let output = super::excerpt(&command.stdout, &command.stderr, QUOTE);
+    let denied = connected.map(CommandNetwork::close).unwrap_or_default();
+    let mut output = super::excerpt(&command.stdout, &command.stderr, QUOTE);
+    for line in denied {
+        output.push_str(&format!("\n{HINT}the sandbox denied the check a host: {line}"));
+    }
     Ok((ended, output))
 }

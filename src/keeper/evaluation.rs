@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use super::AssignedWork;
 use super::files;
+use super::network::{self, CommandNetwork};
 use super::seal;
 use super::session;
 use super::worktree::{prepare, redactor};
@@ -51,8 +52,11 @@ pub(super) fn keep(
             let session = (&work.session, preset.as_ref());
             let command =
                 session::command(dir, assigned, session, &redactor, prepared.sandbox.clone());
+            let (command, connected) = network::connect_session(dir, assigned, command)?;
             let (ended, report, last_message) =
                 session::run_to_report(&command, dir, preset.as_ref(), stop)?;
+            let denied = connected.map(CommandNetwork::close).unwrap_or_default();
+            network::record_denials(dir, &denied)?;
             clean = ended.survivors == 0;
             outcome.wall_ms = millis(ended.wall);
             outcome.report = report.as_ref().map(WireSessionReport::from);
@@ -92,11 +96,11 @@ fn files_of(
     let mut entries = Vec::new();
     let json = serde_json::to_vec_pretty(outcome)?;
     entries.push((files::OUTCOME.to_owned(), repo::write_blob(repo, &json)?));
-    for name in [files::STDOUT, files::STDERR, files::PROMPT] {
+    for name in [files::STDOUT, files::STDERR, files::PROMPT, files::DENIED] {
         if let Ok(bytes) = std::fs::read(dir.join(name)) {
-            // The outputs were redacted when they were written. The prompt was not, and it quotes
-            // other texts.
-            let bytes = if name == files::PROMPT { redactor.clean(&bytes) } else { bytes };
+            // The outputs were redacted when they were written. The other texts were not.
+            let is_output = matches!(name, files::STDOUT | files::STDERR);
+            let bytes = if is_output { bytes } else { redactor.clean(&bytes) };
             entries.push((name.to_owned(), repo::write_blob(repo, &bytes)?));
         }
     }

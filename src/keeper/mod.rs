@@ -18,6 +18,7 @@ mod checks;
 mod evaluation;
 mod kept;
 mod leftover;
+mod network;
 mod sandbox;
 pub(crate) mod seal;
 mod session;
@@ -39,6 +40,7 @@ use crate::process::{
 };
 use crate::repo::{self, Repo, SealKey};
 use crate::wire::keeper::{Assignment, Work};
+use crate::wire::network::{UPSTREAM, UpstreamProxies};
 
 pub(crate) use crate::wire::keeper::files;
 pub(crate) use attempt::{rescue, rescue_commits};
@@ -122,10 +124,13 @@ fn carry_out(
     let key = env.value(seal::KEY).and_then(|key| SealKey::from_hex(key.to_str()?));
     let key = key.context("the supervisor sent no key")?;
     env.remove_all(seal::KEY);
+    let upstream = env.value(UPSTREAM).and_then(|text| text.to_str());
+    let upstream = upstream.map(UpstreamProxies::parse).unwrap_or_default();
+    env.remove_all(UPSTREAM);
     let assignment = seal::read_assignment(dir, &key)?
         .with_context(|| format!("{} has no assignment of this supervisor", dir.display()))?;
     env.set(process::REPOSITORY, &assignment.common_dir);
-    let assigned = &AssignedWork { assignment, env, key };
+    let assigned = &AssignedWork { assignment, env, key, upstream };
     let repo = repo_cache.repo(&assigned.assignment.common_dir)?;
     let clean = match &assigned.assignment.work {
         Work::Attempt(work) => attempt::keep(&repo, dir, assigned, work, stop)?,
@@ -150,6 +155,8 @@ struct AssignedWork {
     env: Environ,
     /// The key that seals the outcome.
     key: SealKey,
+    /// The user's own proxies.
+    upstream: UpstreamProxies,
 }
 
 impl AssignedWork {

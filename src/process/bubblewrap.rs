@@ -115,6 +115,9 @@ pub(crate) struct Confinement {
     pub mounts: Vec<Mount>,
     /// True if the sandbox has the machine's network. False for a network without interfaces.
     pub network: bool,
+    /// The program inside that prepares the sandbox and becomes the command, with its arguments.
+    /// Empty if the command is started at once.
+    pub entry: Vec<OsString>,
     /// Other names of folders on the machine, such as one with `..`, and the paths inside.
     pub aliases: Vec<(PathBuf, PathBuf)>,
     /// The programs that mount overlays. Without them, there are no overlays.
@@ -260,8 +263,9 @@ impl Confinement {
             "--args".into(),
             fd(&files.options),
             "--".into(),
-            self.inside(program).into(),
         ]);
+        line.extend(self.entry.iter().cloned());
+        line.push(self.inside(program).into());
         line.extend(rest.map(|argument| self.translate(argument)));
         line
     }
@@ -365,6 +369,7 @@ mod tests {
                 Mount::Sealed(path("/run")),
             ],
             network: false,
+            entry: Vec::new(),
             aliases: vec![(path("/x/../x/p01"), path("/run/w"))],
             overlay: None,
         }

@@ -43,6 +43,7 @@ mod procfs;
 mod program;
 mod redact;
 mod refs;
+mod sandbox_entry;
 mod signing;
 mod stop;
 #[cfg(test)]
@@ -74,6 +75,7 @@ pub(crate) use program::find_in_path;
 pub(crate) use redact::{KnownSecrets, Redactor};
 pub(crate) use refs::RefUpdates;
 pub use refs::{Expected, RefMove};
+pub(crate) use sandbox_entry::enter_sandbox;
 pub(crate) use signing::{CommitDraft, CommitPerson};
 pub(crate) use stop::{SignalTarget, StopFlag, StopSignal, StopStep};
 pub(crate) use temp_folder::TempFolder;

@@ -144,6 +144,7 @@ pub(crate) fn specify(facts: &MachineFacts<'_>) -> Result<SandboxSpec, String> {
         masked: masked(),
         work_tree,
         network: true,
+        hosts: Vec::new(),
         home_files: Vec::new(),
         keeps_home: false,
         hidden,
@@ -293,6 +294,7 @@ mod tests {
             overlay: None,
             work_tree: None,
             network: false,
+            hosts: Vec::new(),
             home_files: Vec::new(),
             keeps_home: false,
         };
@@ -330,6 +332,7 @@ mod tests {
             overlay: None,
             work_tree: repo.parent().map(Path::to_path_buf),
             network: false,
+            hosts: Vec::new(),
             home_files: Vec::new(),
             keeps_home: false,
         };

@@ -8,6 +8,7 @@
 //! works on the private one, and the shared one cannot be seen.
 
 mod machine;
+mod network;
 mod probe;
 mod programs;
 
@@ -18,6 +19,7 @@ use crate::process::{Confinement, Mount, OverlayTools};
 use crate::wire::keeper::SandboxSpec;
 
 pub(crate) use machine::{MachineFacts, existing, named_paths, specify};
+pub(crate) use network::{connected, set_variables};
 pub(crate) use probe::{SandboxChoice, UNSANDBOXED, choose};
 pub(crate) use programs::Shown;
 
@@ -127,6 +129,7 @@ pub(crate) fn confine(spec: &SandboxSpec, folders: &AssignmentFolders) -> Confin
         program: spec.program.clone(),
         mounts,
         network: spec.network,
+        entry: Vec::new(),
         aliases: vec![(folders.worktree_name.clone(), WORKTREE.into())],
         overlay: spec.overlay.as_ref().map(|programs| OverlayTools {
             unshare: programs.unshare.clone(),
@@ -144,7 +147,7 @@ fn caches(spec: &SandboxSpec, folders: &AssignmentFolders) -> Vec<Mount> {
         };
         return folders.overlays.iter().map(overlay).collect();
     }
-    if spec.network {
+    if spec.network || !spec.hosts.is_empty() {
         return Vec::new();
     }
     let read_only = |path: &Path| Mount::ReadOnly { source: path.into(), target: path.into() };
@@ -182,6 +185,7 @@ mod tests {
             overlay: None,
             work_tree: Some("/home/una/repo".into()),
             network: true,
+            hosts: Vec::new(),
             home_files: Vec::new(),
             keeps_home: false,
         }

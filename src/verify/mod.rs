@@ -19,6 +19,7 @@ use crate::store::{Store, layout};
 use crate::wire::keeper::{
     self, AllowedDifferences, BuiltIn, CheckStep, ChecksOutcome, KnownVerdict, millis,
 };
+use crate::wire::network::WireNetwork;
 use crate::wire::notes::VerdictNote;
 use crate::wire::{VERSION, decode};
 
@@ -86,17 +87,20 @@ pub fn steps(job: &Job, stage: CheckStage, subject: &CheckSubject, salt: &str) -
             }
             (None, built_in) => (contract::json_schema::ENGINE, built_in.clone()),
         };
-        let key = alone.map(|alone| {
-            let alone = serde_json::to_string(&alone).unwrap_or_default();
-            vec!["built-in".to_owned(), engine.to_owned(), alone]
-        });
+        let key = alone.map(|alone| vec!["built-in".to_owned(), engine.to_owned(), json(&alone)]);
+        let network = WireNetwork::of(&check.network);
         CheckStep {
             name: check.name.clone(),
             argv: values(subject.worktree, &check.run),
             version: check.version.as_ref().map(|v| values(subject.worktree, v)),
             timeout_ms: millis(check.timeout),
             key_argv: key.unwrap_or_else(|| values("{worktree}", &check.run)),
-            salt: salt.to_owned(),
+            salt: match &network {
+                None => salt.to_owned(),
+                // A check that failed without a network is asked again.
+                Some(network) => format!("{salt} {}", json(network)),
+            },
+            network,
             setup: String::new(),
             env: check.env.clone(),
             known: Vec::new(),
@@ -105,6 +109,10 @@ pub fn steps(job: &Job, stage: CheckStage, subject: &CheckSubject, salt: &str) -
         }
     };
     job.checks.iter().filter(wanted).map(step).collect()
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
 }
 
 fn handed_in(wanted: &OutputCheck) -> BuiltIn {

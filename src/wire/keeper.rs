@@ -54,6 +54,8 @@ pub(crate) mod files {
     pub(crate) const CACHES: &str = "caches";
     /// The seal of the outcome.
     pub(crate) const OUTCOME_SEAL: &str = "outcome.seal";
+    /// The network requests that were denied, one a line.
+    pub(crate) const DENIED: &str = "denied";
     /// The folder for temporary files of the command.
     pub(crate) const TMP: &str = "tmp";
 }

@@ -9,6 +9,7 @@ pub mod facts;
 #[cfg(test)]
 mod frozen_tests;
 pub mod keeper;
+pub(crate) mod network;
 pub mod notes;
 pub mod plan;
 pub mod queue;

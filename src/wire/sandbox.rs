@@ -32,6 +32,9 @@ pub(crate) struct SandboxSpec {
     pub work_tree: Option<PathBuf>,
     /// True if the commands have the machine's network.
     pub network: bool,
+    /// The hosts that a session without the machine's network reaches through the proxy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
     /// Files of the home of which the session gets copies, as paths in the home.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub home_files: Vec<String>,

@@ -24,6 +24,7 @@ mod leftovers;
 mod locations;
 mod misbehaviour;
 mod names;
+mod network;
 mod new;
 mod order;
 mod outputs;

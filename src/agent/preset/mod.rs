@@ -6,6 +6,7 @@
 mod builtin;
 mod common_rules;
 mod invocation;
+mod network;
 pub(crate) mod pattern;
 mod prices;
 mod protocol;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::network::PresetNetwork;
 use super::pattern::{EventPattern, Pattern, Pointer};
 use super::prices::{self, Price};
 use super::value_types::{
@@ -53,6 +54,9 @@ pub(crate) struct Preset {
     /// The environment.
     #[serde(default)]
     pub env: PresetEnv,
+    /// The hosts that the program reaches from a sandbox.
+    #[serde(default)]
+    pub network: PresetNetwork,
     /// Differences for the root user.
     #[serde(default)]
     pub root: PresetRoot,

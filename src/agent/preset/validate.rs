@@ -77,6 +77,9 @@ impl Preset {
             let message = format!("must hold paths inside the home: `{path}`");
             faults.push(PresetFault::new("env.home", message));
         }
+        if let Some(message) = self.network.fault() {
+            faults.push(PresetFault::new("network", message));
+        }
         for (model, _) in self.prices.iter().filter(|(_, price)| !price.is_valid()) {
             faults.push(PresetFault::new(format!("prices.{model}"), "holds what is no amount"));
         }

@@ -23,6 +23,7 @@ use crate::process::{self, Environ, Lock, TempFolder};
 use crate::repo::{Identity, SealKey};
 use crate::wire::VERSION;
 use crate::wire::keeper::{Assignment, KeeperFile as _, SandboxSpec, Work, WorktreeSpec, files};
+use crate::wire::network::{UPSTREAM, UpstreamProxies};
 
 /// The largest number of times that a keeper is replaced within one assignment.
 const MAX_REPLACEMENTS: u32 = 3;
@@ -380,6 +381,13 @@ pub(in crate::engine) fn environment(
     pass: &[String],
 ) -> Environ {
     let mut env = Environ::for_command(ambient, &dir.join(files::TMP), identity, pass);
+    let variable = |name: &str| {
+        let value = ambient.get(std::ffi::OsStr::new(name))?;
+        value.to_str().map(str::to_owned)
+    };
+    if let Some(proxies) = UpstreamProxies::from_environment(variable).to_text() {
+        env.set(UPSTREAM, proxies);
+    }
     if cfg!(debug_assertions) {
         for name in [failpoint::COUNTER, failpoint::AT] {
             if let Some(value) = ambient.get(std::ffi::OsStr::new(name)) {

@@ -3,6 +3,7 @@
 
 mod agent;
 mod ast_equal;
+mod network;
 mod output;
 mod plan;
 
@@ -155,6 +156,7 @@ fn checks(sections: &[Section<'_>], output: Option<&OutputSection>) -> Vec<Check
             version: section.argv("version", CommandKind::Check),
             env: agent::environment(section),
             cache: section.flag("cache", true),
+            network: network::check(section),
         });
     }
     checks
@@ -207,7 +209,10 @@ fn when(section: &Section<'_>, possible: CheckWhen) -> CheckWhen {
 fn sandbox(section: &Section<'_>) -> SandboxSection {
     let modes =
         [("auto", SandboxMode::Auto), ("require", SandboxMode::Require), ("off", SandboxMode::Off)];
-    SandboxSection { mode: section.choice("mode", &modes, SandboxMode::Auto) }
+    SandboxSection {
+        mode: section.choice("mode", &modes, SandboxMode::Auto),
+        network: network::sandbox(section),
+    }
 }
 
 fn scope(section: &Section<'_>, output: Option<&OutputSection>) -> ScopeSection {

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::wire::network::WireNetwork;
+
 /// A verification.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ChecksWork {
@@ -45,6 +47,9 @@ pub struct CheckStep {
     /// The rule files that are put back before the check runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub put_back: Option<RulesPutBack>,
+    /// The network of the check in a sandbox; `None` for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<WireNetwork>,
 }
 
 /// Rule files that a check sees as they are on the target, not as the candidate leaves them.
