@@ -23,6 +23,7 @@ pub(super) fn try_machine(store: &Store, job: &Job) -> SandboxChoice {
         common_dir: repo.common_dir(),
         work_tree: repo.work_dir(),
         worktrees: &workspace::worktrees_root(repo, job),
+        caches: &job.sandbox.caches,
     })
 }
 

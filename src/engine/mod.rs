@@ -191,12 +191,12 @@ impl Context {
 
     /// Returns the sandbox that the job chooses.
     pub(crate) fn sandbox_choice(&self) -> SandboxChoice {
-        self.queue.choose_sandbox(self.job.sandbox.mode, self.all_worktrees())
+        self.queue.choose_sandbox(&self.job.sandbox, self.all_worktrees())
     }
 
     /// Returns the sandbox of the run's commands, with or without the machine's network.
     fn sandbox(&self, network: bool) -> Result<Option<SandboxSpec>> {
-        self.queue.sandbox(self.job.sandbox.mode, self.all_worktrees(), network)
+        self.queue.sandbox(&self.job.sandbox, self.all_worktrees(), network)
     }
 
     /// Returns the sandbox of a session. A resumed session gets the home that it left.

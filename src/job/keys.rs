@@ -199,13 +199,6 @@ pub(super) struct ReservedKey {
 pub(super) const RESERVED_KEYS: &[ReservedKey] = &[
     ReservedKey {
         section: "sandbox",
-        key: "caches",
-        accepted: "",
-        planned: &[],
-        feature: "caches of sandboxes",
-    },
-    ReservedKey {
-        section: "sandbox",
         key: "limits",
         accepted: "",
         planned: &[],

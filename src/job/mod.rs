@@ -37,7 +37,7 @@ pub(crate) use errors::{JobError, JobErrors, in_prose, position, suggest};
 pub(crate) use globs::{PathGlobs, ScopePattern};
 pub(crate) use names::slug;
 pub(crate) use plan::{ListedTask, TaskOrder, TaskSource, TokenBudget};
-pub(crate) use sandbox::SandboxMode;
+pub(crate) use sandbox::{SandboxMode, SandboxSection};
 pub use schema::Job;
 pub use schema::MergeStyle;
 pub(crate) use schema::{

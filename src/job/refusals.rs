@@ -272,11 +272,12 @@ hint: did you mean "off"?"#),
     (r#"[sandbox]
 mode = true"#, "j:6:8: `mode` in [sandbox] must be a string, not `true` or `false`"),
     (r#"[sandbox]
-caches = ["~/.npm"]
+caches = ["~/.npm", "~/../x"]"#, r#"j:6:21: `caches` in [sandbox] holds what is no folder: "~/../x"
+hint: a folder is absolute, or in your home such as "~/.cache/my-tool""#),
+    (r#"[sandbox]
 limits = { processes = 5 }
-inject = ["KEY"]"#, "j:6:10: `caches` is not available yet: it comes with caches of sandboxes; leave it out
-j:7:10: `limits` is not available yet: it comes with the limits of sandboxes; leave it out
-j:8:10: `inject` is not available yet: it comes with credentials that stay outside of sandboxes; leave it out"),
+inject = ["KEY"]"#, "j:6:10: `limits` is not available yet: it comes with the limits of sandboxes; leave it out
+j:7:10: `inject` is not available yet: it comes with credentials that stay outside of sandboxes; leave it out"),
     ("[worktree]
 sparse = 1", "j:6:10: `sparse` in [worktree] must be `true` or `false`, not a whole number"),
     ("[worktree]

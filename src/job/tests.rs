@@ -71,6 +71,7 @@ fn complete_job_file_is_parsed() {
             allow_empty: true,
         }
     );
+    assert_eq!(job.sandbox.caches, ["~/.cache/my-tool"]);
     assert_eq!(job.worktree.root_for("proj"), "../proj.places");
     assert_eq!(job.worktree.setup[1], strings(&["sh", "tools/setup.sh", "{worktree}"]));
     assert!(job.worktree.keep.matches("node_modules/a/b"));

@@ -4,105 +4,100 @@
 //! changes stay with the worktree, below those of each assignment. An assignment's own changes are
 //! thrown away: neither an agent nor the code of a check can change what a later one gets.
 
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 
 use super::files;
 use crate::repo;
-use crate::wire::keeper::{Assignment, SandboxSpec, WorktreeSpec};
+use crate::sandbox::{CacheOverlays, Overlay, UPPER, make_overlays};
+use crate::wire::keeper::{SandboxSpec, WorktreeSpec};
 
-/// The folder of the overlays in the folder of an assignment's sandbox.
-const FOLDER: &str = "caches";
+/// The folder with the overlays of setup commands.
+const SETUP: &str = "setup";
 
-/// The folder of an overlay with its changes.
-const UPPER: &str = "upper";
+/// The folder with the overlays of other commands. Its folders stay for the next assignment: making
+/// them costs more than mounting the overlays.
+const COMMANDS: &str = "commands";
 
-/// The folders of the overlays of an assignment.
+/// The overlays of a worktree.
 #[derive(Debug, Clone, Default)]
 pub(super) struct CacheFolders {
     /// The user's folders.
     caches: Vec<PathBuf>,
-    /// The folder of the assignment's overlays.
-    own: PathBuf,
-    /// The folder of the overlays of setup commands. `None` if there are no such commands.
-    setup: Option<PathBuf>,
+    /// The folder of all overlays of the worktree.
+    folder: PathBuf,
+    /// True if there are setup commands.
+    has_setup: bool,
 }
 
 impl CacheFolders {
-    /// Returns the folders of an assignment, which may exist or not. `sandbox` is the folder of its
-    /// sandbox.
-    pub(super) fn at(sandbox: &Path, assignment: &Assignment, spec: &SandboxSpec) -> Self {
-        let worktree = &assignment.worktree;
-        let setup =
-            (!worktree.setup.is_empty()).then(|| worktree.index.with_extension(files::CACHES));
+    /// Returns the overlays of a worktree, which may exist or not.
+    pub(super) fn at(worktree: &WorktreeSpec, spec: &SandboxSpec) -> Self {
         let has_overlays = spec.overlay.is_some();
         let caches = spec.caches.iter().filter(|_| has_overlays).cloned().collect();
-        Self { caches, own: sandbox.join(FOLDER), setup }
+        let folder = worktree.index.with_extension(files::CACHES);
+        Self { caches, folder, has_setup: !worktree.setup.is_empty() }
     }
 
     /// Makes the folders. Removes the changes of an earlier assignment.
     pub(super) fn make(&self) -> Result<()> {
-        repo::remove_any(&self.own)
-            .with_context(|| format!("cannot remove {}", self.own.display()))?;
-        for cache in &self.caches {
-            let name = folder_name(cache);
-            let mut layers = Vec::new();
-            if let Some(setup) = self.setup.as_ref().map(|setup| setup.join(&name)) {
-                make(&setup, &[cache])?;
-                layers.push(setup.join(UPPER));
+        self.discard()?;
+        let made = || format!("cannot make the folders of caches: {}", self.folder.display());
+        make_overlays(&self.folder.join(SETUP), &self.of_setup()).with_context(made)?;
+        make_overlays(&self.folder.join(COMMANDS), &self.of_commands()).with_context(made)
+    }
+
+    /// Removes the changes of commands other than setup commands.
+    pub(super) fn discard(&self) -> Result<()> {
+        let folder = self.folder.join(COMMANDS);
+        // The folder itself, since a command may have changed its mode.
+        self.of_commands().iter().map(|overlay| overlay.upper(&folder)).try_for_each(|upper| {
+            repo::remove_any(&upper).with_context(|| format!("cannot remove {}", upper.display()))
+        })
+    }
+
+    /// Returns the overlays that the commands of an assignment see.
+    pub(super) fn commands(&self) -> CacheOverlays {
+        self.mounted(COMMANDS, &self.of_commands())
+    }
+
+    /// Returns the overlays that setup commands see.
+    pub(super) fn setup(&self) -> CacheOverlays {
+        self.mounted(SETUP, &self.of_setup())
+    }
+
+    fn of_setup(&self) -> Vec<Overlay> {
+        let caches = self.caches.iter().filter(|_| self.has_setup);
+        caches.map(|cache| Overlay::new(cache, vec![cache.clone()])).collect()
+    }
+
+    fn of_commands(&self) -> Vec<Overlay> {
+        let setup = self.folder.join(SETUP);
+        let overlay = |cache: &PathBuf| {
+            let plain = Overlay::new(cache, vec![cache.clone()]);
+            match self.has_setup {
+                true => Overlay::new(cache, vec![plain.upper(&setup), cache.clone()]),
+                false => plain,
             }
-            layers.push(cache.clone());
-            make(&self.own.join(&name), &layers.iter().collect::<Vec<_>>())?;
-        }
-        Ok(())
-    }
-
-    /// Returns the overlays of the assignment's commands, with the caches.
-    pub(super) fn of_commands(&self) -> Vec<(PathBuf, PathBuf)> {
-        self.in_folder(&self.own)
-    }
-
-    /// Returns the overlays of setup commands, with the caches.
-    pub(super) fn of_setup(&self) -> Vec<(PathBuf, PathBuf)> {
-        self.setup.as_ref().map_or_else(Vec::new, |setup| self.in_folder(setup))
-    }
-
-    fn in_folder(&self, folder: &Path) -> Vec<(PathBuf, PathBuf)> {
-        let overlay = |cache: &PathBuf| (folder.join(folder_name(cache)), cache.clone());
+        };
         self.caches.iter().map(overlay).collect()
+    }
+
+    fn mounted(&self, folder: &str, overlays: &[Overlay]) -> CacheOverlays {
+        let merged = overlays.iter().map(Overlay::merged);
+        let caches = merged.zip(self.caches.iter().cloned()).collect();
+        CacheOverlays { folder: self.folder.join(folder), caches }
     }
 }
 
 /// Removes the changes of setup commands to the caches of a worktree: the commands that run next
 /// may be those of another commit.
 pub(super) fn clear_setup(worktree: &WorktreeSpec) {
-    let folder = worktree.index.with_extension(files::CACHES);
+    let folder = worktree.index.with_extension(files::CACHES).join(SETUP);
     for cache in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let upper = cache.path().join(UPPER);
         // What cannot be removed is used again, as before.
-        repo::remove_any(&upper).and_then(|()| std::fs::create_dir_all(&upper)).ok();
+        let upper = cache.path().join(UPPER);
+        repo::remove_any(&upper).and_then(|()| std::fs::create_dir(&upper)).ok();
     }
-}
-
-/// Returns the name of a cache's folder: its path, as one name.
-fn folder_name(cache: &Path) -> String {
-    cache.to_string_lossy().replace('/', "%")
-}
-
-/// Makes the folder of an overlay, with links to its lower layers.
-fn make(folder: &Path, layers: &[&PathBuf]) -> Result<()> {
-    let made = || format!("cannot make the folder of a cache: {}", folder.display());
-    for name in [UPPER, "work", "merged"] {
-        std::fs::create_dir_all(folder.join(name)).with_context(made)?;
-    }
-    for (number, layer) in layers.iter().enumerate() {
-        let link = folder.join(number.to_string());
-        if std::fs::read_link(&link).ok().as_ref() != Some(*layer) {
-            repo::remove_any(&link).with_context(made)?;
-            symlink(layer, &link).with_context(made)?;
-        }
-    }
-    Ok(())
 }

@@ -13,7 +13,7 @@ use crate::domain::id::Oid;
 use crate::domain::termination::Termination;
 use crate::process::{self, Command, Confinement, Containment, Environ, Git, StopFlag};
 use crate::repo::{self, PrivateGit, Repo, Worktree};
-use crate::sandbox::{self, AssignmentFolders};
+use crate::sandbox::{self, AssignmentFolders, CacheOverlays};
 use crate::wire::keeper::{Assignment, SandboxSpec, SessionWork, Work};
 
 /// The name of the sandbox in records.
@@ -124,7 +124,7 @@ impl AssignmentSandbox {
         let search = env.value("PATH").unwrap_or_default();
         let excluded = [common_dir, &worktree.path, &assignment.worktree.path];
         let named = sandbox::named_paths(&spec, command_lines(assignment), search, &excluded);
-        let caches = CacheFolders::at(&own, assignment, &spec);
+        let caches = CacheFolders::at(&assignment.worktree, &spec);
         let folders = AssignmentFolders {
             common_dir: common_dir.to_path_buf(),
             private_git: git.path.clone(),
@@ -138,7 +138,7 @@ impl AssignmentSandbox {
             readable: readable.into_iter().filter(|path| path.is_file()).collect(),
             writable: Some(dir.join(files::LAST_MESSAGE)).filter(is_named).into_iter().collect(),
             named,
-            overlays: caches.of_commands(),
+            overlays: caches.commands(),
             empty: own.join("empty"),
             users: is_root.then(|| own.join("passwd")),
         };
@@ -149,7 +149,7 @@ impl AssignmentSandbox {
     /// packages, and without the files in the session's home.
     pub(super) fn setup_confinement(&self) -> Confinement {
         let spec = SandboxSpec { network: true, ..self.spec.clone() };
-        let overlays = self.caches.of_setup();
+        let overlays = self.caches.setup();
         let folders = AssignmentFolders { home: None, overlays, ..self.folders.clone() };
         sandbox::confine(&spec, &folders)
     }
@@ -179,7 +179,7 @@ impl AssignmentSandbox {
             git: self.git.clone(),
             caches: CacheFolders::default(),
         };
-        sandbox.folders.overlays.clear();
+        sandbox.folders.overlays = CacheOverlays::default();
         sandbox.folders.writable = vec![folder.clone()];
         let folder_text = folder.to_string_lossy().into_owned();
         let argv = ["sh", "-c", PACK, "sh", base.as_str(), &folder_text];
@@ -250,6 +250,9 @@ pub(super) fn is_left(dir: &Path) -> bool {
 /// Removes what the sandbox of an assignment has left: the private `.git`, the imported pack, and
 /// the home of an evaluator, whose session is never continued.
 pub(super) fn discard(dir: &Path, assignment: &Assignment) -> Result<()> {
+    if let Some(spec) = &assignment.sandbox {
+        CacheFolders::at(&assignment.worktree, spec).discard()?;
+    }
     let mut left = vec![dir.join(FOLDER)];
     if let Work::Evaluation(_) = assignment.work {
         left.push(assignment.worktree.index.with_extension(files::HOME));

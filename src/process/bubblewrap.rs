@@ -34,25 +34,14 @@ const NAMESPACES: [&str; 10] = [
     "ALL",
 ];
 
-/// Mounts overlays, and then starts bubblewrap. The arguments are the program `mount`, the folders
-/// of overlays, `--`, and the command line of bubblewrap. In the folder of an overlay, `0` and `1`
-/// are links to the lower layers. The names are relative, so that no character in a path is taken
-/// for a separator of mount options.
+/// Mounts overlays, and then starts bubblewrap. The arguments are the program `mount`, the folder
+/// of the overlays, and the command line of bubblewrap. One process mounts all overlays: the start
+/// of a process costs more than a mount.
 const MOUNT_OVERLAYS: &str = r#"
-mount=$1; shift
-while [ "$1" != -- ]; do
-  cd "$1" || exit 1
-  lower=0
-  [ ! -e 1 ] || lower=0:1
-  "$mount" -t overlay overlay -o "userxattr,lowerdir=$lower,upperdir=upper,workdir=work" merged || exit 1
-  shift
-done
-shift
+cd "$2" && "$1" -a -T fstab || exit 1
+shift 2
 cd / && exec "$@"
 "#;
-
-/// The folder of an overlay in which the overlay is mounted.
-const MERGED: &str = "merged";
 
 /// A mount of a sandbox. Later mounts cover earlier ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,26 +73,26 @@ pub(crate) enum Mount {
         /// The path inside.
         at: PathBuf,
     },
-    /// A folder whose changes go to another folder: an overlay.
+    /// A folder whose changes go to another folder: an overlay in the folder of [`Overlays`].
     Overlay {
-        /// The folder of the overlay's layers; see [`OverlayTools`].
-        layers: PathBuf,
+        /// The path of the mounted overlay, relative to that folder.
+        merged: PathBuf,
         /// The path inside.
         target: PathBuf,
     },
 }
 
-/// The programs that mount an overlay. bubblewrap can do it from version 0.11 on, which many
-/// systems do not have. So a user namespace around the sandbox mounts overlays.
-///
-/// The folder of an overlay has the folders `upper`, `work` and `merged`, and links to the lower
-/// layers: `0`, and `1` if there is a second one below it.
+/// The overlays of a sandbox. bubblewrap can mount overlays from version 0.11 on, which many
+/// systems do not have. So a user namespace around the sandbox mounts them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct OverlayTools {
+pub(crate) struct Overlays {
     /// The program `unshare`.
     pub unshare: PathBuf,
     /// The program `mount`.
     pub mount: PathBuf,
+    /// The folder with the file `fstab`, which describes the overlays. Paths in the file are
+    /// relative to the folder.
+    pub folder: PathBuf,
 }
 
 /// The sandbox of a command.
@@ -120,12 +109,12 @@ pub(crate) struct Confinement {
     pub entry: Vec<OsString>,
     /// Other names of folders on the machine, such as one with `..`, and the paths inside.
     pub aliases: Vec<(PathBuf, PathBuf)>,
-    /// The programs that mount overlays. Without them, there are no overlays.
-    pub overlay: Option<OverlayTools>,
+    /// The overlays. `None` if no mount is one.
+    pub overlays: Option<Overlays>,
 }
 
 impl Mount {
-    fn add_to(&self, options: &mut Options) {
+    fn add_to(&self, options: &mut Options, overlays: &Path) {
         match self {
             Self::ReadOnly { source, target } => options.add(&["--ro-bind"], &[source, target]),
             Self::Writable { source, target } => options.add(&["--bind"], &[source, target]),
@@ -133,8 +122,8 @@ impl Mount {
             Self::Empty(target) => options.add(&["--tmpfs"], &[target]),
             Self::Sealed(target) => options.add(&["--remount-ro"], &[target]),
             Self::Link { to, at } => options.add(&["--symlink"], &[to, at]),
-            Self::Overlay { layers, target } => {
-                options.add(&["--bind"], &[&layers.join(MERGED), target]);
+            Self::Overlay { merged, target } => {
+                options.add(&["--bind"], &[&overlays.join(merged), target]);
             }
         }
     }
@@ -196,26 +185,13 @@ impl Confinement {
         moved.chain(aliases)
     }
 
-    /// Returns the folders of the overlays.
-    fn overlays(&self) -> impl Iterator<Item = &Path> {
-        self.mounts.iter().filter_map(|mount| match mount {
-            Mount::Overlay { layers, .. } => Some(layers.as_path()),
-            Mount::ReadOnly { .. }
-            | Mount::Writable { .. }
-            | Mount::System
-            | Mount::Empty(_)
-            | Mount::Sealed(_)
-            | Mount::Link { .. } => None,
-        })
-    }
-
     /// Returns bubblewrap's options for a command with this environment and working directory.
     /// `user` and `group` are those of this process.
     fn options(&self, env: &Environ, cwd: &Path, (user, group): (u32, u32)) -> Vec<u8> {
         let mut options = Options::default();
         options.add(&NAMESPACES, &[]);
         // The namespace that mounts overlays shows this user as root.
-        let ids = match (user, self.overlays().next()) {
+        let ids = match (user, &self.overlays) {
             (0, _) => Some((ORDINARY_ID, ORDINARY_ID)),
             (_, Some(_)) => Some((user, group)),
             (_, None) => None,
@@ -226,7 +202,8 @@ impl Confinement {
         if !self.network {
             options.add(&["--unshare-net"], &[]);
         }
-        self.mounts.iter().for_each(|mount| mount.add_to(&mut options));
+        let overlays = self.overlays.as_ref().map_or(Path::new("/"), |overlays| &overlays.folder);
+        self.mounts.iter().for_each(|mount| mount.add_to(&mut options, overlays));
         options.add(&["--chdir"], &[&self.inside(cwd)]);
         for (name, value) in env.iter() {
             options.push(b"--setenv");
@@ -273,17 +250,12 @@ impl Confinement {
     /// Returns the beginning of the command line, which mounts the overlays in a namespace around
     /// the sandbox. Empty without overlays.
     fn mount_overlays(&self) -> Vec<OsString> {
-        let overlays: Vec<OsString> = self.overlays().map(OsString::from).collect();
-        let Some(tools) = self.overlay.as_ref().filter(|_| !overlays.is_empty()) else {
-            return Vec::new();
-        };
-        let mut line: Vec<OsString> = vec![tools.unshare.clone().into()];
+        let Some(overlays) = &self.overlays else { return Vec::new() };
+        let mut line: Vec<OsString> = vec![overlays.unshare.clone().into()];
         let namespaces = ["--user", "--map-root-user", "--mount", "--propagation", "private"];
         line.extend(namespaces.map(OsString::from));
         line.extend(["--", "/bin/sh", "-c", MOUNT_OVERLAYS, "sh"].map(OsString::from));
-        line.push(tools.mount.clone().into());
-        line.extend(overlays);
-        line.push("--".into());
+        line.extend([overlays.mount.clone().into(), overlays.folder.clone().into()]);
         line
     }
 
@@ -371,7 +343,7 @@ mod tests {
             network: false,
             entry: Vec::new(),
             aliases: vec![(path("/x/../x/p01"), path("/run/w"))],
-            overlay: None,
+            overlays: None,
         }
     }
 
@@ -403,15 +375,17 @@ mod tests {
         let path = PathBuf::from;
         let mut sandbox = confinement();
         assert!(sandbox.mount_overlays().is_empty());
-        sandbox.mounts.push(Mount::Overlay { layers: path("/a/o"), target: path("/h/.npm") });
-        sandbox.overlay = Some(OverlayTools { unshare: path("/u"), mount: path("/m") });
+        let (merged, target) = (path("npm/merged"), path("/h/.npm"));
+        sandbox.mounts.push(Mount::Overlay { merged, target });
+        let (unshare, mount, folder) = (path("/u"), path("/m"), path("/a/o"));
+        sandbox.overlays = Some(Overlays { unshare, mount, folder });
         let line = sandbox.mount_overlays();
         assert_eq!(line.first().unwrap(), "/u");
-        assert_eq!(line[line.len() - 3..], ["/m", "/a/o", "--"]);
+        assert_eq!(line[line.len() - 2..], ["/m", "/a/o"]);
         // Around the sandbox, the user is shown as root. Inside it must be the user again.
         let options = sandbox.options(&Environ::empty(), Path::new("/"), (7, 8));
         let options = String::from_utf8(options).unwrap().replace('\0', " ");
         assert!(options.contains("--uid 7 --gid 8"), "{options}");
-        assert!(options.contains("--bind /a/o/merged /h/.npm"), "{options}");
+        assert!(options.contains("--bind /a/o/npm/merged /h/.npm"), "{options}");
     }
 }

@@ -54,7 +54,7 @@ mod tree;
 mod watchdog;
 
 pub(crate) use ancestry::{assignment_of_this_process, hide_from_others};
-pub(crate) use bubblewrap::{Confinement, Mount, ORDINARY_ID, OverlayTools};
+pub(crate) use bubblewrap::{Confinement, Mount, ORDINARY_ID, Overlays};
 pub(crate) use child::{CommandResult, run, run_with_listener};
 #[cfg(test)]
 use command::Stdin;

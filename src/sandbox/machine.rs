@@ -97,6 +97,8 @@ pub(crate) struct MachineFacts<'a> {
     pub work_tree: Option<&'a Path>,
     /// The folder that holds the worktrees of all runs.
     pub worktrees: &'a Path,
+    /// Caches beside the known ones: absolute, or in the home as `~/folder`.
+    pub caches: &'a [String],
 }
 
 /// Describes the sandbox of this machine. Returns a reason if there is no program for it.
@@ -126,10 +128,7 @@ pub(crate) fn specify(facts: &MachineFacts<'_>) -> Result<SandboxSpec, String> {
         excluded: vec![facts.common_dir, facts.worktrees],
     };
     let shown = tools(&rules, path, home.as_deref());
-    let caches = homes(path, home.as_deref()).into_iter();
-    let caches = caches.flat_map(|home| CACHES.map(|cache| home.join(cache)));
-    let caches = caches.filter_map(|path| folder(&path)).filter(|path| rules.may_show(path));
-    let caches: BTreeSet<PathBuf> = caches.collect();
+    let caches = caches(&rules, facts, &homes(path, home.as_deref()));
     let overlay = || {
         let find = |name: &str| find_in_path(OsStr::new(name), path, Path::new("/")).ok();
         Some(OverlayPrograms { unshare: find("unshare")?, mount: find("mount")? })
@@ -139,7 +138,7 @@ pub(crate) fn specify(facts: &MachineFacts<'_>) -> Result<SandboxSpec, String> {
         overlay: overlay(),
         visible: shown.paths.into_iter().collect(),
         links: shown.links.into_iter().collect(),
-        caches: caches.into_iter().collect(),
+        caches,
         home,
         masked: masked(),
         work_tree,
@@ -227,6 +226,23 @@ fn tools(rules: &Visibility<'_>, path: &OsStr, home: Option<&Path>) -> Shown {
     let all = all.filter_map(|path| std::fs::canonicalize(path).ok());
     shown.paths.extend(all.filter(|path| rules.may_show(path)));
     shown
+}
+
+/// Returns the existing folders of packages, each in no other one.
+fn caches(
+    rules: &Visibility<'_>,
+    facts: &MachineFacts<'_>,
+    homes: &BTreeSet<PathBuf>,
+) -> Vec<PathBuf> {
+    let own = facts.environment.get(OsStr::new("HOME")).map(Path::new);
+    let named = facts.caches.iter().filter_map(|cache| match cache.strip_prefix("~/") {
+        Some(rest) => Some(own?.join(rest)),
+        None => Some(PathBuf::from(cache)),
+    });
+    let known = homes.iter().flat_map(|home| CACHES.map(|cache| home.join(cache)));
+    let all = known.chain(named).filter_map(|path| folder(&path));
+    let all: BTreeSet<PathBuf> = all.filter(|path| rules.may_cover(path)).collect();
+    super::outermost(all.iter()).into_iter().map(Path::to_path_buf).collect()
 }
 
 /// Returns true if a settings file has no word that comes with a login.

@@ -9,17 +9,19 @@
 
 mod machine;
 mod network;
+mod overlay;
 mod probe;
 mod programs;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::process::{Confinement, Mount, OverlayTools};
-use crate::wire::keeper::SandboxSpec;
+use crate::process::{Confinement, Mount, Overlays};
+use crate::wire::keeper::{OverlayPrograms, SandboxSpec};
 
 pub(crate) use machine::{MachineFacts, existing, named_paths, specify};
 pub(crate) use network::{connected, set_variables};
+pub(crate) use overlay::{Overlay, UPPER, make_overlays};
 pub(crate) use probe::{SandboxChoice, UNSANDBOXED, choose};
 pub(crate) use programs::Shown;
 
@@ -60,12 +62,21 @@ pub(crate) struct AssignmentFolders {
     pub writable: Vec<PathBuf>,
     /// Paths that the command lines need.
     pub named: Shown,
-    /// The folders of the overlays of caches, and the caches.
-    pub overlays: Vec<(PathBuf, PathBuf)>,
+    /// The overlays of caches.
+    pub overlays: CacheOverlays,
     /// An empty file.
     pub empty: PathBuf,
     /// The file that replaces `/etc/passwd`.
     pub users: Option<PathBuf>,
+}
+
+/// The overlays of an assignment.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct CacheOverlays {
+    /// The folder of the overlays.
+    pub folder: PathBuf,
+    /// The paths of the mounted overlays, relative to the folder, and the caches.
+    pub caches: Vec<(PathBuf, PathBuf)>,
 }
 
 /// Returns the path inside of the object store with this number.
@@ -131,21 +142,25 @@ pub(crate) fn confine(spec: &SandboxSpec, folders: &AssignmentFolders) -> Confin
         network: spec.network,
         entry: Vec::new(),
         aliases: vec![(folders.worktree_name.clone(), WORKTREE.into())],
-        overlay: spec.overlay.as_ref().map(|programs| OverlayTools {
-            unshare: programs.unshare.clone(),
-            mount: programs.mount.clone(),
-        }),
+        overlays: overlays(spec, folders),
     }
+}
+
+/// Returns the overlays, if there are any.
+fn overlays(spec: &SandboxSpec, folders: &AssignmentFolders) -> Option<Overlays> {
+    let programs = spec.overlay.as_ref().filter(|_| !folders.overlays.caches.is_empty())?;
+    let OverlayPrograms { unshare, mount } = programs.clone();
+    Some(Overlays { unshare, mount, folder: folders.overlays.folder.clone() })
 }
 
 /// Returns the mounts of the caches.
 fn caches(spec: &SandboxSpec, folders: &AssignmentFolders) -> Vec<Mount> {
     if spec.overlay.is_some() {
-        let overlay = |(layers, cache): &(PathBuf, PathBuf)| Mount::Overlay {
-            layers: layers.clone(),
+        let overlay = |(merged, cache): &(PathBuf, PathBuf)| Mount::Overlay {
+            merged: merged.clone(),
             target: cache.clone(),
         };
-        return folders.overlays.iter().map(overlay).collect();
+        return folders.overlays.caches.iter().map(overlay).collect();
     }
     if spec.network || !spec.hosts.is_empty() {
         return Vec::new();
@@ -170,7 +185,6 @@ fn outermost<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> Vec<&'a Path> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::keeper::OverlayPrograms;
 
     fn spec() -> SandboxSpec {
         let paths = |paths: &[&str]| paths.iter().map(PathBuf::from).collect();
@@ -318,8 +332,8 @@ mod tests {
         spec.network = false;
         assert_eq!(source(&sees(&spec, &folders)), Some(cache.as_path()));
         spec.overlay = Some(OverlayPrograms { unshare: "/u".into(), mount: "/m".into() });
-        folders.overlays = vec![("/o".into(), cache.clone())];
-        let overlay = Mount::Overlay { layers: "/o".into(), target: cache };
+        folders.overlays.caches = vec![("npm/merged".into(), cache.clone())];
+        let overlay = Mount::Overlay { merged: "npm/merged".into(), target: cache };
         assert_eq!(sees(&spec, &folders), overlay);
     }
 

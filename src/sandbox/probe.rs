@@ -1,16 +1,19 @@
 //! The probe: a command in a sandbox tries what a sandbox must prevent. The sandbox is used only if
 //! nothing succeeds.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
+use super::overlay::{Overlay, make_overlays};
 use super::{AssignmentFolders, MachineFacts, TMP, confine, existing, specify};
 use crate::domain::termination::Termination;
-use crate::process::{self, Command, Containment, Environ, Mount, StopFlag};
-use crate::wire::keeper::SandboxSpec;
+use crate::process::{self, Command, Containment, Environ, Mount, Overlays, StopFlag};
+use crate::wire::keeper::{OverlayPrograms, SandboxSpec};
 
 /// Prints a line for each attempt that succeeds. The arguments are a file of the shared `.git`, and
 /// files that must not come into being.
@@ -79,8 +82,21 @@ impl SandboxChoice {
     }
 }
 
-/// Chooses the sandbox of a machine, after it has withstood the probe.
+/// The facts on which the sandbox of a process depends: the repository, the folder of its
+/// worktrees, and the caches that the job names.
+type SandboxFacts = (PathBuf, PathBuf, Vec<String>);
+
+/// Chooses the sandbox of a machine, after it has withstood the probe. A process tries it once for
+/// each repository.
 pub(crate) fn choose(facts: &MachineFacts<'_>) -> SandboxChoice {
+    static CHOSEN: Mutex<BTreeMap<SandboxFacts, SandboxChoice>> = Mutex::new(BTreeMap::new());
+    let mut chosen = CHOSEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let (common_dir, worktrees) = (facts.common_dir.to_path_buf(), facts.worktrees.to_path_buf());
+    let choice = chosen.entry((common_dir, worktrees, facts.caches.to_vec()));
+    choice.or_insert_with(|| try_sandbox(facts)).clone()
+}
+
+fn try_sandbox(facts: &MachineFacts<'_>) -> SandboxChoice {
     let tries = |spec: &SandboxSpec| withstands(spec, facts).map_err(|error| format!("{error:#}"));
     let chosen = specify(facts).and_then(|mut spec| {
         match tries(&spec) {
@@ -143,15 +159,15 @@ fn try_in(folder: &Path, name: &str, spec: &SandboxSpec, facts: &MachineFacts<'_
     argv.extend(forbidden.iter().map(|path| text(path)));
     let (stdout, stderr) = (folder.join("out"), folder.join("err"));
     let mut confinement = confine(&SandboxSpec { network: false, ..existing(spec) }, &folders);
-    let layers = folder.join(CACHE);
-    let lower = layers.join("lower/package");
-    if spec.overlay.is_some() {
-        for name in ["upper", "work", "merged", "lower"] {
-            std::fs::create_dir_all(layers.join(name)).with_context(made)?;
-        }
-        std::fs::write(&lower, "lower\n").with_context(made)?;
-        std::os::unix::fs::symlink("lower", layers.join("0")).with_context(made)?;
-        confinement.mounts.push(Mount::Overlay { layers, target: Path::new(TMP).join(CACHE) });
+    let lower = folder.join("lower");
+    if let Some(OverlayPrograms { unshare, mount }) = spec.overlay.clone() {
+        std::fs::create_dir_all(&lower).with_context(made)?;
+        std::fs::write(lower.join("package"), "lower\n").with_context(made)?;
+        let overlay = Overlay::new(Path::new(CACHE), vec![lower.clone()]);
+        let merged = overlay.merged();
+        make_overlays(folder, &[overlay]).with_context(made)?;
+        confinement.mounts.push(Mount::Overlay { merged, target: Path::new(TMP).join(CACHE) });
+        confinement.overlays = Some(Overlays { unshare, mount, folder: folder.to_path_buf() });
     }
     let command = Command::new(argv, &folders.worktree, name, stdout.clone(), stderr.clone())
         .env(Environ::empty().with("PATH", "/usr/local/bin:/usr/bin:/bin").with("TMPDIR", TMP))
@@ -161,7 +177,7 @@ fn try_in(folder: &Path, name: &str, spec: &SandboxSpec, facts: &MachineFacts<'_
     let ended = process::run(&command, &StopFlag::new()?)?;
     let printed = std::fs::read_to_string(&stdout)?;
     let lines: Vec<&str> = printed.lines().collect();
-    if lower.exists() && std::fs::read_to_string(&lower)? != "lower\n" {
+    if lower.exists() && std::fs::read_to_string(lower.join("package"))? != "lower\n" {
         bail!("the sandbox leaks: an overlay does not keep its lower layer");
     }
     let written = forbidden.iter().find(|path| path.exists() && !before.contains(path));

@@ -63,11 +63,15 @@ pub(super) struct Visibility<'a> {
 impl Visibility<'_> {
     /// Returns true if a path is hidden and may be shown.
     pub(super) fn may_show(&self, path: &Path) -> bool {
+        self.is_hidden(path) && self.may_cover(path)
+    }
+
+    /// Returns true if the content of a path may be seen, be it hidden or not.
+    pub(super) fn may_cover(&self, path: &Path) -> bool {
         let is_private = |name: Component<'_>| {
             PRIVATE.iter().any(|private| name.as_os_str() == OsStr::new(private))
         };
-        self.is_hidden(path)
-            && !self.hidden.contains(&path)
+        !self.hidden.contains(&path)
             && !self.closed.iter().any(|closed| closed.starts_with(path))
             && !self.excluded.iter().any(|excluded| path.starts_with(excluded))
             && !path.components().any(is_private)

@@ -198,20 +198,23 @@ fn caches_are_filled_by_setup_changed_by_no_agent_and_read_by_checks() {
     let job = TestJob::bare(&["alpha", "beta"]).set("limits", "jobs = 1");
     let job = job.set("worktree", setup.trim_start_matches("[worktree]\n"));
     let job = job.check("cached", &["sh", "-c", &read], "");
+    let job = job.set("sandbox", "caches = [\"~/mine\"]");
     let sandbox = match sandboxed(job) {
         Ok(sandbox) => sandbox,
         Err(why) => return println!("{why}"),
     };
     program(&sandbox, ".npm/_cacache/old", "old\n");
+    program(&sandbox, "mine/old", "mine\n");
     let edit = format!(
         "[ \"$(cat {cache}/old)\" = old ] && [ -e {cache}/fetched ] && [ ! -e {cache}/poison ]\n"
     );
     let poison = format!("echo EVIL >{cache}/poison; echo EVIL >{cache}/old; rm {cache}/fetched\n");
-    sandbox.script("default", &format!("{edit}{poison}edit $HARNESS_TASK done"));
+    sandbox.script("default", &format!("{edit}{poison}grep -q mine $HOME/mine/old; echo EVIL >$HOME/mine/old\nedit $HARNESS_TASK done"));
     sandbox.run(&["start"]).exits(0);
     let left: Vec<_> = std::fs::read_dir(sandbox.sign(".npm/_cacache")).unwrap().collect();
     assert_eq!(left.len(), 1, "{left:?}");
     assert_eq!(std::fs::read_to_string(sandbox.sign(".npm/_cacache/old")).unwrap(), "old\n");
+    assert_eq!(std::fs::read_to_string(sandbox.sign("mine/old")).unwrap(), "mine\n");
     sandbox.run(&["sweep"]).exits(0);
     Claim::all(&sandbox).holds();
 }

@@ -19,7 +19,7 @@ use crate::domain::id::{Oid, RunId, TaskId};
 use crate::domain::queue::EntryId;
 use crate::domain::verdict::CheckResult;
 use crate::engine::{Context, target_checks};
-use crate::job::{self, BaseCheck, Job, SandboxMode};
+use crate::job::{self, BaseCheck, Job, SandboxSection};
 use crate::repo;
 use crate::verify::rules::RuleFiles;
 use crate::verify::{self, CheckStage, CheckSubject, NO_FILES};
@@ -144,8 +144,8 @@ pub(super) struct TrainChecks {
     pub keep: Vec<String>,
     /// The files that the runs' jobs provide.
     pub provided: Vec<(String, PathBuf)>,
-    /// The strictest use of a sandbox that one of the jobs wants.
-    pub sandbox: SandboxMode,
+    /// The sandbox that the jobs want together.
+    pub sandbox: SandboxSection,
 }
 
 impl TrainChecks {
@@ -170,7 +170,7 @@ impl TrainChecks {
             setup_inputs: Vec::new(),
             keep: Vec::new(),
             provided: Vec::new(),
-            sandbox: SandboxMode::Off,
+            sandbox: SandboxSection::OFF,
         };
         for ruled in entries {
             checks.add_task(ruled, worktree)?;
@@ -189,7 +189,7 @@ impl TrainChecks {
             let group = checks.target_group(job, &verification.onto, worktree)?;
             checks.add_to_all(group);
             checks.add_worktree_rules(job, &[]);
-            checks.sandbox = checks.sandbox.max(rules.job.sandbox.mode);
+            checks.sandbox.join(&rules.job.sandbox);
         }
         if let Some(change) = change {
             checks.add_put_back(change, of_runs, &verification.onto, worktree)?;
@@ -292,7 +292,7 @@ impl TrainChecks {
     }
 
     fn add_worktree_rules(&mut self, job: &Job, provided: &[(String, PathBuf)]) {
-        self.sandbox = self.sandbox.max(job.sandbox.mode);
+        self.sandbox.join(&job.sandbox);
         for command in &job.worktree.setup {
             if !self.setup.contains(command) {
                 self.setup.push(command.clone());

@@ -14,7 +14,7 @@ use crate::ambient;
 use crate::domain::id::{Oid, Timestamp};
 use crate::engine::Keepers;
 use crate::error::Advice;
-use crate::job::{self, Job, RulesChangeMode, SandboxMode};
+use crate::job::{self, Job, RulesChangeMode, SandboxMode, SandboxSection};
 use crate::keeper::{self, files};
 use crate::landing::Merger;
 use crate::process::{Lock, write_executable};
@@ -43,8 +43,6 @@ pub(crate) struct QueueContext {
     fresh_since: OnceLock<Timestamp>,
     /// The rules of the tip that was read last.
     rules: Mutex<Option<(Oid, Option<Arc<TargetRules>>)>>,
-    /// The sandbox of this machine. Tried once.
-    sandbox: OnceLock<SandboxChoice>,
 }
 
 /// The rules of a commit of the target for whatever wants to land on it.
@@ -84,8 +82,8 @@ impl QueueContext {
         let identity = store.repo().identity();
         let (keepers, rules) = (Keepers::new(program), Mutex::new(None));
         let merger = Merger::new(&store);
-        let (fresh_since, sandbox) = (OnceLock::new(), OnceLock::new());
-        Self { store, target, keepers, environment, identity, merger, fresh_since, rules, sandbox }
+        let fresh_since = OnceLock::new();
+        Self { store, target, keepers, environment, identity, merger, fresh_since, rules }
     }
 
     /// Ignores the verdicts that are recorded now, and has the check worktrees set up again.
@@ -99,21 +97,23 @@ impl QueueContext {
         self.fresh_since.get().copied().unwrap_or_default()
     }
 
-    /// Returns the sandbox that a job's mode chooses. `worktrees` is the folder that holds the
-    /// worktrees of all runs and queues.
-    pub(crate) fn choose_sandbox(&self, mode: SandboxMode, worktrees: &Path) -> SandboxChoice {
-        let choose = || {
-            let repo = self.store.repo();
-            sandbox::choose(&MachineFacts {
+    /// Returns the sandbox that `[sandbox]` of a job chooses. `worktrees` is the folder that holds
+    /// the worktrees of all runs and queues.
+    pub(crate) fn choose_sandbox(
+        &self,
+        wanted: &SandboxSection,
+        worktrees: &Path,
+    ) -> SandboxChoice {
+        let repo = self.store.repo();
+        match wanted.mode {
+            SandboxMode::Off => SandboxChoice::Off,
+            SandboxMode::Auto | SandboxMode::Require => sandbox::choose(&MachineFacts {
                 environment: &self.environment,
                 common_dir: repo.common_dir(),
                 work_tree: repo.work_dir(),
                 worktrees,
-            })
-        };
-        match mode {
-            SandboxMode::Off => SandboxChoice::Off,
-            SandboxMode::Auto | SandboxMode::Require => self.sandbox.get_or_init(choose).clone(),
+                caches: &wanted.caches,
+            }),
         }
     }
 
@@ -125,12 +125,12 @@ impl QueueContext {
     /// Fails if the mode requires a sandbox and the machine has none.
     pub(crate) fn sandbox(
         &self,
-        mode: SandboxMode,
+        wanted: &SandboxSection,
         worktrees: &Path,
         network: bool,
     ) -> Result<Option<SandboxSpec>> {
-        let choice = self.choose_sandbox(mode, worktrees);
-        if let (SandboxChoice::Unavailable(why), SandboxMode::Require) = (&choice, mode) {
+        let choice = self.choose_sandbox(wanted, worktrees);
+        if let (SandboxChoice::Unavailable(why), SandboxMode::Require) = (&choice, wanted.mode) {
             bail!(no_sandbox(why));
         }
         let spec = choice.spec(network);

@@ -34,7 +34,7 @@ impl KeeperVerification {
     /// Returns the sandbox of the checks. They have no network.
     fn sandbox(&self) -> Result<Option<SandboxSpec>> {
         let worktrees = self.path.parent().and_then(Path::parent).unwrap_or(&self.path);
-        self.context.sandbox(self.checks.sandbox, worktrees, false)
+        self.context.sandbox(&self.checks.sandbox, worktrees, false)
     }
 
     /// Verifies the tree. Returns `None` while a keeper runs and is not awaited.

@@ -209,9 +209,19 @@ fn when(section: &Section<'_>, possible: CheckWhen) -> CheckWhen {
 fn sandbox(section: &Section<'_>) -> SandboxSection {
     let modes =
         [("auto", SandboxMode::Auto), ("require", SandboxMode::Require), ("off", SandboxMode::Off)];
+    let caches = section.texts("caches", "[\"~/.cache/my-tool\"]").unwrap_or_default();
+    for cache in &caches {
+        let path = cache.text.strip_prefix("~/").or_else(|| cache.text.strip_prefix('/'));
+        if !path.is_some_and(|path| path.split('/').all(|name| !["", ".", ".."].contains(&name))) {
+            let error = ValueError::new(format!("holds what is no folder: \"{}\"", cache.text));
+            let hint = "a folder is absolute, or in your home such as \"~/.cache/my-tool\"";
+            section.add_error(cache.at, "caches", error.hint(hint));
+        }
+    }
     SandboxSection {
         mode: section.choice("mode", &modes, SandboxMode::Auto),
         network: network::sandbox(section),
+        caches: caches.iter().map(|cache| cache.text.to_owned()).collect(),
     }
 }
 
