@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::id::Timestamp;
 
-/// An agent's program and model, which the limits of an account are about.
+/// The program and the model of an agent. A limit of an account applies to one such name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AgentName {
     /// The preset.
@@ -23,8 +23,8 @@ impl AgentName {
         }
     }
 
-    /// Returns true if a limit of this account applies to an agent: the same preset, and the same
-    /// model if the service named the model. A service may name a model by a part of its name.
+    /// Returns true if a limit that was reported for this name applies to `agent`: the preset is
+    /// the same, and so is the model if both are named. A service may shorten the name of a model.
     pub fn covers(&self, agent: &Self) -> bool {
         let same_model = match (&self.model, &agent.model) {
             (Some(limited), Some(model)) => {
@@ -104,9 +104,9 @@ impl Account {
         }
     }
 
-    /// Returns true if agents may start at this time, because the last closing is over. A session
-    /// that began before the end of the last closing is no evidence about the account's present
-    /// state.
+    /// Returns true if agents may start at this time, because the last closing is over. Also
+    /// decides which sessions are evidence: one that began before the end of the last closing says
+    /// nothing about the account's present state.
     pub fn open_at(&self, time: Timestamp) -> bool {
         self.closed_until <= time
     }

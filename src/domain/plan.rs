@@ -3,7 +3,8 @@
 
 use super::id::{TaskId, encode_path};
 
-/// The reason for skipping a task that a new plan does not have. It identifies such a task.
+/// The reason of a skip because a new plan does not have the task. `RunState::is_replaced`
+/// recognizes such a task by this text.
 pub const DROPPED: &str = "it is not in the plan any more";
 
 /// A task: its files and its dependencies.
@@ -26,7 +27,8 @@ pub struct Task {
 }
 
 impl Task {
-    /// Returns the folder of all files, if they have one.
+    /// Returns the folder that all files are in. Returns `None` if the files are in several folders
+    /// or at the top of the repository.
     pub fn folder(&self) -> Option<&str> {
         let mut folders = self.files.iter().map(|file| file.rsplit_once('/').map(|(f, _)| f));
         let folder = folders.next()??;
@@ -40,7 +42,8 @@ impl Task {
         path.unwrap_or(self.id.as_str()).to_owned()
     }
 
-    /// Returns true if the id was made from this path: it is the encoded path, or ends with a hash.
+    /// Returns true if the id was made from this path: the id is the encoded path, or an end of the
+    /// encoded path with a hash behind it.
     fn is_named_after(&self, path: &str) -> bool {
         let plain = encode_path(path);
         if self.id.as_str() == plain {

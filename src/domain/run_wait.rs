@@ -1,5 +1,5 @@
-//! The thing that a run waits for or needs, and the next step that helps: a pure function of the
-//! state and of facts that no event records. `status`, `--json` and the end of `start` use it.
+//! The wait of a run, and the next step that helps: pure functions of the state and of facts that
+//! no event records. `status`, `--json` and the end of `start` use them.
 
 use super::event::Halt;
 use super::id::{TaskId, Timestamp};
@@ -24,7 +24,7 @@ pub(crate) struct RunFacts {
     pub account: Option<(Timestamp, String)>,
 }
 
-/// The thing that a run waits for or needs.
+/// The wait of a run: the condition or the person that lets the run continue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RunWait {
     /// Nothing: the run is cancelled. This many attempts are still ending.
@@ -37,7 +37,7 @@ pub(crate) enum RunWait {
     Paused { begun: bool, reason: String },
     /// The ends of running attempts. Nothing new starts.
     Draining { running: usize },
-    /// A review. Nothing else can go on.
+    /// A review. Nothing else can continue.
     Review { candidates: usize },
     /// A person: the other tasks wait for tasks that failed or were skipped.
     Blocked { tasks: usize, causes: usize },
@@ -78,7 +78,7 @@ impl RunWait {
         }
     }
 
-    /// Returns true if nothing goes on until a person acts.
+    /// Returns true if nothing continues until a person acts.
     pub(crate) fn needs_person(&self) -> bool {
         match self {
             Self::Halted { .. }
@@ -99,7 +99,7 @@ impl RunWait {
     }
 }
 
-/// Returns the thing that a run waits for or needs.
+/// Returns the wait of a run.
 pub(crate) fn run_wait(state: &RunState, facts: &RunFacts) -> RunWait {
     let running = state.count(&Phase::Running);
     let reason = || state.reason.clone().unwrap_or_default();
@@ -209,17 +209,19 @@ pub(crate) fn next_step(state: &RunState, wait: &RunWait, facts: &RunFacts) -> N
 pub(crate) struct RunRate {
     /// The mean time between two done tasks, in milliseconds.
     pub each_ms: u64,
-    /// The time until no task is left that can go on, in milliseconds; `None` if there is none.
+    /// The time until all tasks that can continue are done, in milliseconds; `None` without such
+    /// tasks.
     pub left_ms: Option<u64>,
 }
 
 /// Landings with less time between them count as one burst, in milliseconds.
 const BURST_MS: u64 = 1_000;
-/// The number of bursts from which on a rate means something.
+/// The least number of bursts from which a rate is computed.
 const BURSTS: usize = 3;
 
-/// Returns the rate at which the tasks of a run are done. Returns `None` if nobody drives the run,
-/// and while its tasks were done in few bursts: a train lands many tasks at one moment.
+/// Returns the rate at which a run completes tasks. Returns `None` if nobody drives the run or if
+/// there were too few bursts. A train lands many tasks at one moment, so a single burst gives no
+/// rate.
 pub(crate) fn run_rate(state: &RunState, facts: &RunFacts) -> Option<RunRate> {
     if !facts.driven || state.phase != RunPhase::Active {
         return None;
@@ -232,7 +234,8 @@ pub(crate) fn run_rate(state: &RunState, facts: &RunFacts) -> Option<RunRate> {
     if gaps + 1 < BURSTS {
         return None;
     }
-    // The tasks of the first burst were worked on before it.
+    // The agents of the first burst worked before it, so its tasks are not part of the measured
+    // time.
     let begun = done.windows(2).take_while(|pair| pair[1].since_ms(pair[0]) < BURST_MS).count() + 1;
     let each_ms = last.since_ms(first) / (done.len() - begun).max(1) as u64;
     let left = state.tasks.len() - state.tasks.count_ended() - blocked(state).len();
@@ -356,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn blocked_run_says_by_how_many() {
+    fn blocked_run_counts_its_blocked_tasks_and_their_causes() {
         let none = RunFacts::default();
         let state = run("a=failed b=skipped c>a d>c e>b");
         assert_eq!(run_wait(&state, &none), RunWait::Blocked { tasks: 3, causes: 2 });
@@ -405,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn rate_needs_a_supervisor_and_more_than_a_burst() {
+    fn rate_needs_a_supervisor_and_three_bursts() {
         let done = [10_000, 20_000, 30_000];
         assert_eq!(rate(&done, "a b", &driven()), Some((10_000, Some(20_000))));
         assert_eq!(rate(&done, "a b", &RunFacts::default()), None, "nobody drives the run");

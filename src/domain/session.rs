@@ -10,7 +10,7 @@ use super::id::Timestamp;
 /// weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Class {
-    /// The agent reported success. The checks decide if that is true.
+    /// The agent reported success. The checks decide about its work.
     Ok,
     /// The agent ended without a report: killed, out of memory, or truncated output.
     Crashed,
@@ -105,12 +105,12 @@ impl fmt::Display for Class {
     }
 }
 
-/// The distance that a session got, whatever its class.
+/// The progress of a session, whatever its class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SessionProgress {
-    /// No event was printed and nothing was changed.
+    /// The program printed no event and changed nothing.
     Silent,
-    /// The program started. There is no sign of an answer of the service.
+    /// The program started. Its output does not show that the service answered.
     #[default]
     Started,
     /// The service answered.
@@ -217,7 +217,7 @@ impl Usage {
         }
     }
 
-    /// Returns this usage. Unknown numbers are taken from an earlier count.
+    /// Returns this usage, with unknown numbers filled in from an earlier count.
     pub fn or(self, earlier: Self) -> Self {
         Self { tokens: self.tokens.or(earlier.tokens), cost: self.cost.or(earlier.cost) }
     }
@@ -332,7 +332,7 @@ pub struct SessionReport {
     pub limited_model: Option<String>,
     /// The number of denied tool calls.
     pub denials: u32,
-    /// The distance that the session got.
+    /// The progress of the session.
     pub progress: SessionProgress,
 }
 

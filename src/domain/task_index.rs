@@ -82,7 +82,8 @@ impl IndexedFacts {
         }
     }
 
-    /// Returns the end of the task's pause, if the task is open and ever had one.
+    /// Returns the end of the task's pause. Returns `None` if the task has ended or never had a
+    /// pause.
     fn wake(&self) -> Option<Timestamp> {
         (!self.phase.ended() && self.not_before > Timestamp(0)).then_some(self.not_before)
     }
@@ -92,7 +93,8 @@ impl IndexedFacts {
         self.phase == Phase::Todo && self.has_session
     }
 
-    /// Returns true if the task may start, as far as its phase and its dependencies allow.
+    /// Returns true if the task's phase and dependencies allow a start. The pause is not
+    /// considered.
     fn is_startable(&self) -> bool {
         self.phase == Phase::Todo && self.readiness != Readiness::Waiting
     }
@@ -156,7 +158,8 @@ impl StartQueue {
     }
 }
 
-/// A sum of spends. It is wider than its parts, so that a part can be subtracted again.
+/// A sum of spends. Its numbers are wider than those of a [`Spend`]: they never saturate, so each
+/// spend can be subtracted again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct SpendSum([u128; 9]);
 
@@ -184,7 +187,7 @@ impl SpendSum {
         self.0.iter_mut().zip(Self::numbers(spend)).for_each(|(sum, number)| *sum -= number);
     }
 
-    /// Returns the sum. A number that is too large is replaced by the largest.
+    /// Returns the sum. Numbers that are too large saturate.
     pub(super) fn total(&self) -> Spend {
         let long = |n: usize| u64::try_from(self.0[n]).unwrap_or(u64::MAX);
         let short = |n: usize| u32::try_from(self.0[n]).unwrap_or(u32::MAX);
@@ -250,9 +253,9 @@ pub(super) struct TaskIndex {
     evaluation_spend: SpendSum,
     /// The number of tasks whose checks failed since their budgets were last reset.
     rejected: usize,
-    /// The number of tasks of which the service has answered a session.
+    /// The number of tasks for which the service has answered an attempt's session.
     answered: usize,
-    /// The number of tasks of which the service has answered an evaluator.
+    /// The number of tasks for which the service has answered an evaluator.
     evaluator_answered: usize,
     /// The number of tasks whose last attempt was silent, by its ending.
     silent_endings: BTreeMap<String, usize>,
@@ -392,8 +395,8 @@ impl TaskIndex {
     }
 
     /// Returns the first tasks to start, at most `limit`: in plan order, or, with `sessions_first`,
-    /// those with a session before the others. `due` tells whether a task's pause is over at `now`.
-    /// The ready tasks need the question too, since `now` may be before the latest event.
+    /// those with a session before the others. `due` returns true if a task's pause is over at
+    /// `now`. It is also called for ready tasks, since `now` may be before the latest event.
     pub(super) fn next_starts(
         &self,
         (keep_going, sessions_first): (bool, bool),

@@ -53,7 +53,7 @@ pub struct TaskState {
     pub conflicts: u32,
     /// The number of consecutive infrastructure faults.
     pub faults: u32,
-    /// No effect is owed before this time.
+    /// The task owes no effect before this time.
     pub not_before: Timestamp,
     /// The state of the evaluation.
     pub evaluation: Evaluation,
@@ -165,7 +165,8 @@ impl TaskState {
         self.reason = None;
         self.evaluation.stop_waiting();
         self.review = Review::default();
-        // A resumed session keeps its changes, even if it is lost once more.
+        // A resumed attempt continues with the last attempt's changes and session, so both stay
+        // recorded.
         if !resumed {
             self.candidate = None;
             self.session = session.map(|id| Session {
@@ -186,7 +187,7 @@ impl TaskState {
         // Interrupted work is kept on the chain but not verified. Checks that pass on an untouched
         // tree would land a task for which nothing was done.
         let complete = candidate.is_some() && !termination.cut_off();
-        // A task that was skipped meanwhile stays skipped. Its attempt still counts its usage.
+        // A task that was skipped meanwhile stays skipped. The usage of its attempt still counts.
         let taken_out = matches!(self.phase, Phase::Done | Phase::Skipped);
         if !taken_out {
             self.phase = if complete { Phase::Verifying } else { Phase::Todo };
@@ -224,7 +225,7 @@ impl TaskState {
         if !reason.keeps_session() {
             self.session = None;
         }
-        // The evaluator is asked again. The task's work is not in question.
+        // If only an evaluation was interrupted, only the evaluation is repeated.
         let evaluating = self.phase == Phase::Verifying && self.evaluation.waiting;
         match reason {
             RetryReason::Account | RetryReason::Interrupted if evaluating => {}
@@ -300,13 +301,13 @@ impl TaskState {
         }
     }
 
-    /// Returns the rejected candidate that the next attempt may start from, with the findings about
-    /// it. Returns `None` if the attempt starts from the base, as does the last attempt with
-    /// findings: a wrong approach must not spoil all attempts.
+    /// Returns the rejected candidate that the next attempt may start from. Returns `None` if the
+    /// attempt starts from the base. The last attempt always does: a wrong approach must not spoil
+    /// all attempts.
     pub fn candidate_to_continue(&self, policy: &Policy) -> Option<&Candidate> {
         let is_complete =
             self.termination.as_ref().is_some_and(|termination| !termination.cut_off());
-        // After these classes the checks have not judged the candidate.
+        // False for the classes after which no checks run on the candidate.
         let is_judged = match self.class {
             None
             | Some(

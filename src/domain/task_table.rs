@@ -67,8 +67,8 @@ impl TaskTable {
         table
     }
 
-    /// Returns the table with everything that follows from plan and states computed anew. For
-    /// tests: the fold must have kept the same.
+    /// Returns the table with its links, counts and index computed from plan and states. For tests:
+    /// the table must be equal to the one that the fold kept up to date.
     #[must_use]
     pub fn recomputed(&self) -> Self {
         let mut table = self.clone();
@@ -311,7 +311,7 @@ impl TaskTable {
         self.iter().map(|(_, state)| state)
     }
 
-    fn at<'a>(
+    fn tasks_at<'a>(
         &'a self,
         positions: impl Iterator<Item = &'a PlanPosition>,
     ) -> impl Iterator<Item = (&'a TaskId, &'a TaskState)> {
@@ -322,7 +322,7 @@ impl TaskTable {
 
     /// Returns the tasks in a phase, in plan order.
     pub fn in_phase(&self, phase: &Phase) -> impl Iterator<Item = (&TaskId, &TaskState)> {
-        self.at(self.index.phase(phase).iter())
+        self.tasks_at(self.index.phase(phase).iter())
     }
 
     /// Returns the tasks in either of two phases, in plan order.
@@ -331,7 +331,7 @@ impl TaskTable {
         one: &Phase,
         other: &Phase,
     ) -> impl Iterator<Item = (&TaskId, &TaskState)> {
-        self.at(self.index.phase(one).union(self.index.phase(other)))
+        self.tasks_at(self.index.phase(one).union(self.index.phase(other)))
     }
 
     /// Returns the number of tasks in a phase.
@@ -344,15 +344,15 @@ impl TaskTable {
         Phase::ALL.iter().filter(|phase| phase.ended()).map(|phase| self.count(phase)).sum()
     }
 
-    /// Returns the tasks that wait for no dependency, also those whose pause is not over, in no
-    /// order. With `keep_going`, dependencies need only have ended.
+    /// Returns the tasks that wait for no dependency, in no order. Tasks whose pause is not over
+    /// are included. With `keep_going`, dependencies need only have ended.
     pub fn startable(&self, keep_going: bool) -> impl Iterator<Item = &TaskId> {
-        self.at(self.index.startable(keep_going)).map(|(task, _)| task)
+        self.tasks_at(self.index.startable(keep_going)).map(|(task, _)| task)
     }
 
     /// Returns the tasks that wait for an attempt and have a session to resume, in plan order.
     pub fn with_sessions(&self) -> impl Iterator<Item = (&TaskId, &TaskState)> {
-        self.at(self.index.with_sessions().iter())
+        self.tasks_at(self.index.with_sessions().iter())
     }
 
     /// Returns true if a task landed as this commit.
@@ -374,7 +374,7 @@ impl TaskTable {
             let slot = &self.slots[position.slot];
             slot.state.not_before <= now && chosen(&slot.task.id)
         };
-        self.at(self.index.next_starts(options, now, due, limit).into_iter())
+        self.tasks_at(self.index.next_starts(options, now, due, limit).into_iter())
     }
 
     /// Returns the first end of an open task's pause after `now`.
@@ -392,7 +392,7 @@ impl TaskTable {
         self.index.evaluation_spend().total()
     }
 
-    /// Returns the spend of all attempts and evaluators if one task had another state.
+    /// Returns the spend that all attempts and evaluators would have if `task` had this state.
     pub(super) fn spend_with(&self, task: &TaskId, state: &TaskState) -> Spend {
         let (mut attempts, mut evaluations) = (*self.index.spend(), *self.index.evaluation_spend());
         if let Some(before) = self.get(task) {

@@ -42,7 +42,7 @@ impl Finding {
         line.or_else(|| output().next()).or_else(|| lines().next())
     }
 
-    /// Returns the hint for the person, without its prefix.
+    /// Returns the hint for a person, without its prefix.
     pub fn hint(&self) -> Option<&str> {
         self.text.lines().find_map(|line| line.trim().strip_prefix(HINT))
     }
@@ -67,10 +67,10 @@ impl Finding {
     }
 }
 
-/// The prefix of a line for the person, which no change to the task's files answers.
+/// The prefix of a line that advises a person. No change to the task's files can follow the advice.
 pub const HINT: &str = "hint: ";
 
-/// The longest command line, in characters, that a sentence quotes whole.
+/// The longest command line, in characters, that is quoted without a cut.
 const QUOTED_COMMAND: usize = 60;
 
 /// Returns a command line on one line, cut at its end if it is long.
@@ -83,7 +83,8 @@ fn abbreviated(command: &str) -> String {
 }
 
 /// Ranks a line of a program's output: 2 if it reports an error, 1 if it mentions a failure, 0 for
-/// any other line. Summaries without errors and the frames of tools that run other tools rank 0.
+/// any other line. Rank 0 includes lines that count no errors ("0 errors") and lines of tools that
+/// only run other tools (npm, make).
 pub fn error_rank(line: &str) -> u8 {
     let line = line.trim().to_ascii_lowercase();
     let none = ["0 error", "no error", "0 fail", "no fail", "errors: 0", "failures: 0"];
@@ -101,7 +102,7 @@ pub fn error_rank(line: &str) -> u8 {
     u8::from(mentions.iter().any(|text| line.contains(text)))
 }
 
-/// Findings with the same check and text, and the attempts that they are about.
+/// Findings with the same check and text, and their attempts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RepeatedFinding<'a> {
     /// The first of the findings.

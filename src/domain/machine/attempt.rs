@@ -26,7 +26,7 @@ impl Decider<'_> {
     /// Records a change of the agents' account.
     pub(super) fn set_account(&mut self, account: &Account) {
         if *account != self.state.account {
-            self.run(RunEventKind::Account(account.clone()));
+            self.emit_run(RunEventKind::Account(account.clone()));
         }
     }
 
@@ -35,7 +35,7 @@ impl Decider<'_> {
         if self.policy.shared_account {
             self.set_account(account);
         } else if *account != self.state.evaluator {
-            self.run(RunEventKind::EvaluatorAccount(account.clone()));
+            self.emit_run(RunEventKind::EvaluatorAccount(account.clone()));
         }
     }
 
@@ -48,7 +48,7 @@ impl Decider<'_> {
             candidate,
             report: report.clone(),
         };
-        self.task(task, event.clone());
+        self.emit_task(task, event.clone());
         // The decisions below need the state after the event, with the session and its usage.
         let mut after = state.clone();
         after.apply(&TaskEvent { at: self.now, kind: event });
@@ -132,7 +132,7 @@ impl Decider<'_> {
         }
     }
 
-    /// Handles the session classes that need no checks. Returns false if the checks decide.
+    /// Handles a session whose class alone decides. Returns false for any other session.
     fn handle_class(&mut self, task: &TaskId, state: &TaskState, report: &SessionReport) -> bool {
         let class = report.class;
         let detail = report.detail.as_deref().unwrap_or("no reason given");
@@ -149,7 +149,8 @@ impl Decider<'_> {
                 self.agent_turned_away(task, state, report, detail);
                 true
             }
-            // The account and the command line are good. The fault is this session's alone.
+            // An earlier answer proves the account and the command line: the fault is this
+            // session's alone.
             Class::Auth | Class::BadInput if self.has_answered() || report.answered() => false,
             Class::Auth | Class::BadInput => {
                 let what = if class == Class::Auth {
@@ -170,7 +171,7 @@ impl Decider<'_> {
                 let limit = self.policy.resume.max(1).saturating_add(self.policy.infra);
                 if state.resumes >= limit {
                     let reason = format!("no session could be started in {limit} tries: {detail}");
-                    self.failed(task, reason, class.to_string());
+                    self.fail_task(task, reason, class.to_string());
                 } else {
                     self.inner_layer(task, state, RetryReason::Restart, detail);
                 }
@@ -179,7 +180,7 @@ impl Decider<'_> {
         }
     }
 
-    /// Returns true if the checks have seen work of an agent of this run.
+    /// Returns true if the checks have run on the work of any agent of this run.
     fn has_worked(&self) -> bool {
         self.has_candidate() || self.state.tasks.any_rejected()
     }
@@ -196,12 +197,12 @@ impl Decider<'_> {
         self.state.account.proven || self.state.tasks.any_answered()
     }
 
-    /// Halts the run if an attempt ended in silence in the same way as another attempt, and no
-    /// session of this run has worked: the next attempts would end in the same way. Returns true if
-    /// the run halts.
+    /// Halts the run if two attempts ended in silence in the same way, and no session of this run
+    /// has worked: the next attempts would end in this way, too. Returns true if the run halts.
     fn halts_on_silence(&mut self, task: &TaskId, state: &TaskState) -> bool {
         let Some(ending) = &state.silent_ending else { return false };
-        // `self.state` is the state before the attempt's end. It holds the task's last attempt.
+        // `self.state` is the state before this end, so its silent endings are those of earlier
+        // attempts.
         let is_new = !self.state.tasks.has_silent_ending(ending);
         if self.has_answered() || self.has_candidate() || is_new {
             return false;
@@ -211,8 +212,8 @@ impl Decider<'_> {
         true
     }
 
-    /// Rejects an attempt whose session the service or the program refused after it had answered.
-    /// The work may be half done, so the checks are not asked.
+    /// Rejects an attempt whose session was refused after the service had answered a session. The
+    /// work may be half done, so no checks run.
     fn reject_session(
         &mut self,
         task: &TaskId,
@@ -301,7 +302,8 @@ impl Decider<'_> {
         self.next_try(task, state, reason, not_before, Some(why.to_owned()));
     }
 
-    /// Handles quota and overload: closes the account for a while. The task is not charged.
+    /// Handles a refusal for lack of quota or for overload: closes the account for a while. The
+    /// task is not charged.
     fn agent_turned_away(
         &mut self,
         task: &TaskId,

@@ -6,13 +6,13 @@ use crate::domain::id::TaskId;
 use crate::domain::retry::Policy;
 use crate::domain::state::{Phase, RunState, TaskState};
 
-/// Returns true if no task is under way and no chosen task can start: each has ended, or waits for
-/// a dependency that will not land. Other tasks do not start.
+/// Returns true if no task is under way and no chosen task can start: each chosen task has ended,
+/// or waits for a dependency that will not land. Tasks that are not chosen never start.
 pub fn at_rest(state: &RunState, policy: &Policy) -> bool {
     state.count(&Phase::Reviewing) == 0 && nothing_proceeds(state, policy)
 }
 
-/// Returns true if no task is under way without a person and no chosen task can start.
+/// Returns true if nothing but reviews is under way and no chosen task can start.
 fn nothing_proceeds(state: &RunState, policy: &Policy) -> bool {
     // An evaluator reviews only the candidates of chosen tasks.
     let waits = |(task, s): (&TaskId, &TaskState)| {
@@ -26,12 +26,13 @@ fn nothing_proceeds(state: &RunState, policy: &Policy) -> bool {
 
 /// Returns true if the run cannot continue without a review: at least one task waits for a review,
 /// and every other open task waits for a review or cannot start. Only chosen tasks can start, and
-/// none while the task that runs first waits for a review.
+/// none can while the canary task waits for a review.
 pub fn awaits_review(state: &RunState, policy: &Policy) -> bool {
     state.count(&Phase::Reviewing) > 0 && nothing_proceeds(state, policy)
 }
 
-/// Returns true if the others wait for the task that runs first after a halt on failures.
+/// Returns true if all other tasks wait for the canary task, which runs first after a halt on
+/// failures.
 pub fn canary_holds(state: &RunState) -> bool {
     let under_way = [Phase::Running, Phase::Verifying, Phase::Reviewing, Phase::Queued];
     canary_alone(state) && under_way.iter().any(|phase| state.count(phase) > 0)

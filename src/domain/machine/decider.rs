@@ -23,16 +23,16 @@ pub(super) struct Decider<'a> {
 }
 
 impl Decider<'_> {
-    pub(super) fn task(&mut self, task: &TaskId, kind: TaskEventKind) {
+    pub(super) fn emit_task(&mut self, task: &TaskId, kind: TaskEventKind) {
         self.decisions.push(Decision::Task(task.clone(), TaskEvent { at: self.now, kind }));
     }
 
-    pub(super) fn run(&mut self, kind: RunEventKind) {
+    pub(super) fn emit_run(&mut self, kind: RunEventKind) {
         self.decisions.push(Decision::Run(RunEvent { at: self.now, kind }));
     }
 
     pub(super) fn halt(&mut self, halt: Halt, reason: String) {
-        self.run(RunEventKind::Halted { halt, reason });
+        self.emit_run(RunEventKind::Halted { halt, reason });
     }
 
     /// Returns the task's state if this attempt is running.
@@ -62,7 +62,7 @@ impl Decider<'_> {
         not_before: Timestamp,
         because: Option<String>,
     ) {
-        self.task(task, TaskEventKind::Retried { reason, not_before, because });
+        self.emit_task(task, TaskEventKind::Retried { reason, not_before, because });
     }
 
     /// Schedules another try if the task's budget allows one. Fails the task otherwise.
@@ -81,7 +81,7 @@ impl Decider<'_> {
                     None => over,
                     Some(because) => format!("{over}, and the task needs another try: {because}"),
                 };
-                self.failed(task, reason, "over its budget".into());
+                self.fail_task(task, reason, "over its budget".into());
             }
         }
     }
@@ -95,7 +95,7 @@ impl Decider<'_> {
                 1 => format!("infrastructure: {because}"),
                 _ => format!("infrastructure, {fault} times in a row: {because}"),
             };
-            self.failed(task, reason, "infrastructure".into());
+            self.fail_task(task, reason, "infrastructure".into());
             return;
         }
         let not_before = self.now.after_ms(backoff_ms(fault));

@@ -47,7 +47,7 @@ impl Decider<'_> {
             verdict: verdict.clone(),
             report: report.clone(),
         };
-        self.task(task, event.clone());
+        self.emit_task(task, event.clone());
         let mut after = state.clone();
         after.apply(&TaskEvent { at: self.now, kind: event });
         self.enforce_budget(task, &after);
@@ -78,7 +78,7 @@ impl Decider<'_> {
                     self.next_try(task, &after, RetryReason::Feedback, self.now, because);
                     return;
                 };
-                self.failed(task, format!("{end}: {line}"), format!("`{EVALUATE}`"));
+                self.fail_task(task, format!("{end}: {line}"), format!("`{EVALUATE}`"));
             }
             Verdict::Errored(why) => {
                 self.evaluation_errored(task, &after, &termination, report.as_deref(), began, &why);
@@ -86,8 +86,8 @@ impl Decider<'_> {
         }
     }
 
-    /// Handles an evaluation without a verdict. The candidate stays, and an evaluator is asked
-    /// again.
+    /// Handles an evaluation without a verdict. The candidate stays, and the evaluation is
+    /// repeated.
     fn evaluation_errored(
         &mut self,
         task: &TaskId,
@@ -110,7 +110,8 @@ impl Decider<'_> {
             Class::RateLimited | Class::Overloaded => {
                 self.evaluator_turned_away(task, report, began, why);
             }
-            // The account and the command line are good. The fault is this session's alone.
+            // An earlier answer proves the account and the command line: the fault is this
+            // session's alone.
             Class::Auth | Class::BadInput if self.evaluator_has_answered(report) => {
                 self.fault(task, state, &format!("the evaluator gave no answer: {why}"));
             }
@@ -132,7 +133,7 @@ impl Decider<'_> {
             Class::ContextExceeded => {
                 let reason =
                     format!("the work exceeds the context window of the evaluator's model: {why}");
-                self.failed(task, reason, format!("evaluator, {class}"));
+                self.fail_task(task, reason, format!("evaluator, {class}"));
             }
             Class::Ok
             | Class::Crashed
@@ -152,7 +153,8 @@ impl Decider<'_> {
         report.answered() || self.state.tasks.any_evaluator_answered()
     }
 
-    /// Handles quota and overload: closes the evaluators' account for a while.
+    /// Handles a refusal for lack of quota or for overload: closes the evaluators' account for a
+    /// while.
     fn evaluator_turned_away(
         &mut self,
         task: &TaskId,

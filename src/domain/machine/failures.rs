@@ -1,4 +1,4 @@
-//! Failed tasks: when they halt the run, and which of them are redispatched.
+//! Failed tasks: the halt on too many failures, and redispatch.
 
 use std::collections::BTreeMap;
 
@@ -35,9 +35,8 @@ pub fn failure_groups(state: &RunState) -> Vec<FailureGroup> {
     groups
 }
 
-/// Returns the failed tasks that the outer layer redispatches. Tasks are redispatched once no task
-/// is under way or can start, if only a small share has failed and they have redispatches and
-/// budget left.
+/// Returns the failed tasks that the outer layer redispatches: those with redispatches and budget
+/// left, once no task is under way or can start, if only a small share of the tasks has failed.
 pub(super) fn redispatchable<'a>(
     state: &'a RunState,
     policy: &'a Policy,
@@ -60,9 +59,12 @@ pub(super) fn redispatchable<'a>(
 
 impl Decider<'_> {
     /// Fails a task. Halts the run if this is one failure too many.
-    pub(super) fn failed(&mut self, task: &TaskId, reason: String, cause: String) {
-        self.task(task, TaskEventKind::Failed { reason: reason.clone(), cause: cause.clone() });
-        // A limit of 100 % turns the halt off. A run without open tasks has nothing to stop.
+    pub(super) fn fail_task(&mut self, task: &TaskId, reason: String, cause: String) {
+        self.emit_task(
+            task,
+            TaskEventKind::Failed { reason: reason.clone(), cause: cause.clone() },
+        );
+        // A limit of 100 % turns the halt off. A run without other open tasks has nothing to stop.
         let may_halt = self.policy.halt_above < Share(1_000_000);
         let this = self.state.tasks.get(task).is_some_and(|s| !s.phase.ended());
         let open = self.state.tasks.len() - self.state.tasks.count_ended() > usize::from(this);

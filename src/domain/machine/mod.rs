@@ -78,7 +78,7 @@ impl Decider<'_> {
                         resumed,
                         work,
                     };
-                    self.task(&task, started);
+                    self.emit_task(&task, started);
                 }
             }
             Observation::ServiceAnswered { task, attempt } => {
@@ -141,11 +141,11 @@ impl Decider<'_> {
             Observation::Landed { task, commit, results } => {
                 let done = self.state.tasks.get(&task).is_none_or(|s| s.phase == Phase::Done);
                 if !done {
-                    self.task(&task, TaskEventKind::Landed { commit, results });
+                    self.emit_task(&task, TaskEventKind::Landed { commit, results });
                 }
             }
             Observation::RedispatchDue => self.redispatch_failed(),
-            Observation::JobChanged(sections) => self.run(RunEventKind::JobChanged(sections)),
+            Observation::JobChanged(sections) => self.emit_run(RunEventKind::JobChanged(sections)),
             Observation::Requested(request) => self.requested(request),
         }
     }

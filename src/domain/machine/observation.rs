@@ -84,8 +84,8 @@ pub enum Observation {
         onto: Oid,
         /// The paths in conflict.
         paths: Vec<String>,
-        /// The conflicts as a list for the agent: both sides of each path, and who landed what.
-        /// Empty if only the paths are known.
+        /// The conflicts as a list for the agent: both sides of each path, and the task that landed
+        /// each change. Empty if only the paths are known.
         description: String,
     },
     /// The checks ran on the tree that would land.

@@ -86,12 +86,13 @@ fn due_evaluations<'a>(
     candidates.into_iter().flatten().filter(move |(task, s)| due(s) && policy.chooses(task))
 }
 
-/// Returns true if an agent runs whose answer proves this account.
+/// Returns true if an agent is running whose answer would prove this account: the agent started
+/// after the account's last closing.
 fn probe_runs(state: &RunState, account: &Account) -> bool {
     state.tasks.in_phase(&Phase::Running).any(|(_, s)| account.open_at(s.at))
 }
 
-/// Returns the number of evaluators that may work at the same time, beside the running agents.
+/// Returns the number of evaluators that may work at the same time. Running agents use up slots.
 pub fn evaluator_slots(state: &RunState, policy: &Policy) -> usize {
     let account = state.evaluators_account(policy);
     let slots = account.slots.unwrap_or(policy.jobs).min(policy.jobs);

@@ -34,7 +34,9 @@ impl Decider<'_> {
                         | Phase::Verifying
                         | Phase::Reviewing
                         | Phase::Queued
-                        | Phase::Failed => self.task(&task, TaskEventKind::Skipped { message }),
+                        | Phase::Failed => {
+                            self.emit_task(&task, TaskEventKind::Skipped { message })
+                        }
                         Phase::Done | Phase::Skipped => {}
                     }
                 }
@@ -57,7 +59,7 @@ impl Decider<'_> {
             }
             Request::Stop(reason) => {
                 if self.state.phase == RunPhase::Active && !self.state.ended() {
-                    self.run(RunEventKind::Paused(reason));
+                    self.emit_run(RunEventKind::Paused(reason));
                 }
             }
             Request::OpenAccount(name) => {
@@ -67,13 +69,13 @@ impl Decider<'_> {
             }
             Request::Resume => {
                 if !cancelled {
-                    self.leave_limits_of_other_agents();
+                    self.forget_closings_of_other_agents();
                     self.resume_run();
                 }
             }
             Request::Cancel => {
                 if !cancelled {
-                    self.run(RunEventKind::Cancelled);
+                    self.emit_run(RunEventKind::Cancelled);
                 }
             }
         }
@@ -89,18 +91,18 @@ impl Decider<'_> {
             self.set_account(&agent.reopened(self.now));
         }
         if !evaluator.open_at(self.now) && matches(&name(evaluator, &self.policy.evaluator)) {
-            self.run(RunEventKind::EvaluatorAccount(evaluator.reopened(self.now)));
+            self.emit_run(RunEventKind::EvaluatorAccount(evaluator.reopened(self.now)));
         }
     }
 
-    /// Forgets the closings that are about other agents than the present ones: the job names
-    /// another preset or model since then.
-    fn leave_limits_of_other_agents(&mut self) {
+    /// Forgets closings that do not apply to the present agents: the job has since changed to
+    /// another preset or model.
+    fn forget_closings_of_other_agents(&mut self) {
         if !self.state.account.concerns(&self.policy.agent) {
             self.set_account(&Account::default());
         }
         if !self.state.evaluator.concerns(&self.policy.evaluator) {
-            self.run(RunEventKind::EvaluatorAccount(Account::default()));
+            self.emit_run(RunEventKind::EvaluatorAccount(Account::default()));
         }
     }
 
@@ -114,7 +116,7 @@ impl Decider<'_> {
                 candidate: Some(candidate.clone()),
                 report: None,
             };
-            self.task(task, ended);
+            self.emit_task(task, ended);
         }
     }
 
@@ -137,6 +139,6 @@ impl Decider<'_> {
         }
         let count = |phase| u32::try_from(state.count(&phase)).unwrap_or(u32::MAX);
         let (done, failed) = (count(Phase::Done), count(Phase::Failed));
-        self.run(RunEventKind::Resumed { done, failed, canary: failures });
+        self.emit_run(RunEventKind::Resumed { done, failed, canary: failures });
     }
 }

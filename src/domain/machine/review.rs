@@ -34,7 +34,7 @@ impl Decider<'_> {
                 let Some(candidate) = &state.candidate else { return };
                 let (commit, tree) = (candidate.commit.clone(), candidate.tree.clone());
                 let approval = Approval { by, at: self.now, commit, tree };
-                self.task(task, TaskEventKind::Approved(approval));
+                self.emit_task(task, TaskEventKind::Approved(approval));
             }
             ReviewDecision::RequestChanges { by, message } => {
                 let finding = Finding {
@@ -43,11 +43,11 @@ impl Decider<'_> {
                     text: format!("{by} reviewed the work and requests changes:\n{message}"),
                 };
                 let because = format!("{by} requests changes: {}", first_line(&message));
-                self.task(task, TaskEventKind::ChangesRequested { by, finding });
+                self.emit_task(task, TaskEventKind::ChangesRequested { by, finding });
                 self.next_try(task, state, RetryReason::Feedback, self.now, Some(because));
             }
             ReviewDecision::Revise(candidate) => {
-                self.task(task, TaskEventKind::Revised { candidate });
+                self.emit_task(task, TaskEventKind::Revised { candidate });
             }
         }
     }

@@ -23,14 +23,14 @@ impl Decider<'_> {
                 if files.len() == 1 { "one file" } else { "its files" },
                 files.join(", "),
             );
-            self.failed(task, reason, Class::ContextExceeded.to_string());
+            self.fail_task(task, reason, Class::ContextExceeded.to_string());
             return;
         };
         let (left, right) = files.split_at(files.len().div_ceil(2));
         let message = split_message(&[first.clone(), second.clone()]);
         let parts = vec![(first, left.to_vec()), (second, right.to_vec())];
-        self.run(RunEventKind::Split { task: task.clone(), parts });
-        self.task(task, TaskEventKind::Skipped { message });
+        self.emit_run(RunEventKind::Split { task: task.clone(), parts });
+        self.emit_task(task, TaskEventKind::Skipped { message });
     }
 
     pub(super) fn was_split(&self, task: &TaskId) -> bool {
@@ -40,7 +40,7 @@ impl Decider<'_> {
     /// Skips a task whose split is already on the run's chain.
     pub(super) fn skip_split(&mut self, task: &TaskId) {
         let parts = self.state.split.get(task).cloned().unwrap_or_default();
-        self.task(task, TaskEventKind::Skipped { message: split_message(&parts) });
+        self.emit_task(task, TaskEventKind::Skipped { message: split_message(&parts) });
     }
 
     /// Returns two unused names for the halves of a task.

@@ -38,7 +38,7 @@ impl Decider<'_> {
                 return;
             }
         };
-        self.run(RunEventKind::BaseVerified { passed, results: checks.results });
+        self.emit_run(RunEventKind::BaseVerified { passed, results: checks.results });
         if let (Some(problem), true) = (problem, self.policy.base_must_pass) {
             self.halt(Halt::Base, problem);
         }
@@ -67,7 +67,7 @@ impl Decider<'_> {
             Verdict::Passed => {
                 self.passed(task, state, tree, results, false);
                 if self.policy.evaluates {
-                    self.task(task, TaskEventKind::EvaluationRequested);
+                    self.emit_task(task, TaskEventKind::EvaluationRequested);
                 } else {
                     self.accepted(task);
                 }
@@ -116,15 +116,15 @@ impl Decider<'_> {
         landing: bool,
     ) {
         let (attempt, findings) = (state.attempt, None);
-        self.task(task, TaskEventKind::Verified { attempt, tree, findings, results, landing });
+        self.emit_task(task, TaskEventKind::Verified { attempt, tree, findings, results, landing });
     }
 
     /// Advances a candidate that the checks and, if there is one, the evaluator accepted.
     pub(super) fn accepted(&mut self, task: &TaskId) {
         if self.policy.report {
-            self.task(task, TaskEventKind::OutputAccepted);
+            self.emit_task(task, TaskEventKind::OutputAccepted);
         } else if self.policy.review {
-            self.task(task, TaskEventKind::ReviewRequested);
+            self.emit_task(task, TaskEventKind::ReviewRequested);
         }
     }
 
@@ -135,10 +135,10 @@ impl Decider<'_> {
         let words = findings.last().and_then(Finding::in_words);
         let words = words.map_or_else(String::new, |words| format!(": {words}"));
         let (attempt, findings) = (state.attempt, Some(findings));
-        self.task(task, TaskEventKind::Verified { attempt, tree, findings, results, landing });
+        self.emit_task(task, TaskEventKind::Verified { attempt, tree, findings, results, landing });
         if state.rejections + 1 > self.policy.feedback {
             let reason = format!("{names} not passed in the last attempt{words}");
-            self.failed(task, reason, names);
+            self.fail_task(task, reason, names);
         } else {
             let because = format!("{names} not passed{words}");
             self.next_try(task, state, RetryReason::Feedback, self.now, Some(because));
@@ -164,12 +164,12 @@ impl Decider<'_> {
              the files as they are now."
         );
         let finding = Finding { attempt: state.attempt, check: "merge".into(), text };
-        self.task(task, TaskEventKind::Conflicted { onto, finding });
+        self.emit_task(task, TaskEventKind::Conflicted { onto, finding });
         // Conflicts are not the task's fault, so they have a bound of their own.
         if state.conflicts + 1 > self.policy.feedback.max(1) {
             let reason =
                 format!("conflicts with the target in every attempt, last in {}", paths.join(", "));
-            self.failed(task, reason, "conflicts with the target".into());
+            self.fail_task(task, reason, "conflicts with the target".into());
         } else {
             let because = format!("conflicts with the target in {}", paths.join(", "));
             self.next_try(task, state, RetryReason::Feedback, self.now, Some(because));

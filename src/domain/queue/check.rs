@@ -47,22 +47,28 @@ impl Queue {
             let expected =
                 if item.status.ended() { &[][..] } else { std::slice::from_ref(&item.status) };
             if actual != expected {
-                violations.push(format!("{id} stands at {:?} and is in {actual:?}", item.status));
+                violations
+                    .push(format!("{id} has the status {:?} and is in {actual:?}", item.status));
             }
             if self.unrecorded_ejections.contains(id)
                 && !matches!(item.status, EntryStatus::Ejected(_))
             {
-                violations.push(format!("{id} is leaving and stands at {:?}", item.status));
+                violations.push(format!(
+                    "{id} has an unrecorded ejection and the status {:?}",
+                    item.status
+                ));
             }
         }
-        violations.extend(positions.keys().map(|id| format!("{id} is in a place and unknown")));
+        violations.extend(positions.keys().map(|id| format!("{id} is in a place and is no entry")));
     }
 
     fn check_trains(&self, violations: &mut Vec<String>) {
         let busy: usize = self.trains.values().map(|train| train.running.len()).sum();
         if busy > self.settings.concurrency {
-            violations
-                .push(format!("{busy} verifications in {} places", self.settings.concurrency));
+            violations.push(format!(
+                "{busy} verifications with a concurrency of {}",
+                self.settings.concurrency
+            ));
         }
         if self.trains.values().filter(|train| train.kind == TrainKind::Integrate).count() > 1 {
             violations.push("there are two integrators".into());
@@ -74,25 +80,26 @@ impl Queue {
             let open = train.entries().zip(train.plan.iter().map(|(_, c)| c)).skip(train.landed);
             let decides = train.kind != TrainKind::Lane && !train.is_built();
             if decides && !open.into_iter().all(current) {
-                violations.push(format!("{id:?} holds what is no candidate"));
+                violations.push(format!("{id:?} holds a commit that is no candidate"));
             }
             if train.kind == TrainKind::Integrate && *train.base() != self.tip {
-                violations.push(format!("{id:?} decides and does not stand on the tip"));
+                violations.push(format!("{id:?} is the integrator and does not stand on the tip"));
             }
             for prefix in train.running.keys() {
                 if train
                     .prefix_end(*prefix)
                     .is_none_or(|(_, tree)| self.passing_trees.contains(tree))
                 {
-                    violations
-                        .push(format!("{id:?} asks about {prefix}, which is known or not there"));
+                    violations.push(format!(
+                        "{id:?} verifies prefix {prefix}, which has passed or does not exist"
+                    ));
                 }
             }
         }
     }
 
-    /// Checks the landing rule: the train stands on the tip and has passed, dependencies come
-    /// first, and no entry is held.
+    /// Checks the landing rule: the train stands on the tip and its tree has passed, dependencies
+    /// come first, and no entry is held.
     fn check_landing(&self, owed: &QueueEffect, violations: &mut Vec<String>) {
         let QueueEffect::Land { train, onto, tree, entries, .. } = owed else { return };
         if *onto != self.tip || !self.passing_trees.contains(tree) {

@@ -1,21 +1,22 @@
-//! The search for the landing with which an entry fails, although it passes without.
+//! The search for the landing that makes an entry fail although the entry passes without this
+//! landing.
 //!
-//! The entry is merged onto commits of the target's line, from its fork point to the tip on which
-//! it failed. The own tree comes first: an entry that fails there fails alone. Bisection then finds
-//! the first commit on which the entry fails.
+//! The entry is merged onto first-parent commits of the target, from the entry's fork point to the
+//! tip on which the entry failed. The fork point comes first: an entry that fails there fails
+//! alone. Bisection then finds the first commit on which the entry fails.
 
 /// The next step of a search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JointStep {
-    /// Verify the entry on the commit at this position of the line.
+    /// Verify the entry on the target's commit at this position.
     Verify(usize),
-    /// The entry fails from the commit at this position on, and passes before.
+    /// The entry fails on the commit at this position and passes on the commit before.
     Found(usize),
     /// The entry fails without any landing.
     FailsAlone,
 }
 
-/// A search. Positions count from the fork point, which is 0.
+/// A search among the target's first-parent commits. The fork point has position 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JointSearch {
     /// The last position on which the entry passes.
@@ -40,7 +41,7 @@ impl JointSearch {
         }
     }
 
-    /// Records the verdict on the entry on the commit at a position.
+    /// Records the verdict on the entry merged onto the commit at a position.
     pub fn record(&mut self, position: usize, passed: bool) {
         if passed {
             self.passes = self.passes.max(Some(position));
@@ -54,7 +55,8 @@ impl JointSearch {
 mod tests {
     use super::*;
 
-    /// Searches with a partner at a position. Returns the result and the number of verifications.
+    /// Searches for a partner, the landing that makes the entry fail, at a position. Returns the
+    /// result and the number of verifications.
     fn search(length: usize, partner: usize) -> (JointStep, usize) {
         let mut search = JointSearch::new(length);
         for verified in 0.. {
@@ -67,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn partner_is_found_by_bisection_after_the_own_tree() {
+    fn partner_is_found_by_bisection_after_the_fork_point() {
         for length in 1..40 {
             for partner in 1..=length {
                 let (found, verified) = search(length, partner);
@@ -79,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn entry_that_fails_on_its_own_tree_fails_alone() {
+    fn entry_that_fails_on_its_fork_point_fails_alone() {
         assert_eq!(search(8, 0), (JointStep::FailsAlone, 1));
         assert_eq!(search(0, 0), (JointStep::FailsAlone, 0), "nothing has landed since");
     }

@@ -1,4 +1,5 @@
-//! Transitions on answers: built trains, verdicts, landings, and the conclusion of trains.
+//! Transitions on the answers to effects: built trains, verdicts and landings. Then the conclusion
+//! of trains whose verdicts suffice.
 
 use std::collections::BTreeMap;
 
@@ -58,9 +59,8 @@ impl Queue {
         self.update_passed(id);
     }
 
-    /// Cuts a train before the first entry that depends on an entry that was left out. The cut
-    /// entries wait again. The dependent entry is not taken before its dependency, which waits
-    /// until this train is gone.
+    /// Cuts a train before the first entry whose dependency was left out. The entries from there on
+    /// wait again. They are taken after the dependency, which waits until this train is gone.
     fn shorten(&mut self, id: TrainId) {
         let Some(train) = self.trains.get(&id) else { return };
         let entries: Vec<EntryId> = train.entries().cloned().collect();
@@ -114,16 +114,16 @@ impl Queue {
                 }
             }
             // An errored verification is repeated. If a prefix errors twice, or during a bisection,
-            // one of its entries may be the cause: the prefix counts as failed, so that the entry
-            // is isolated and the others land.
+            // one of its entries may be the cause: the prefix counts as failed, so that bisection
+            // isolates that entry and the other entries land.
             Verdict::Errored(reason) => {
                 let alone = train.kind == TrainKind::Confirm;
                 let bisected = !alone && train.shortest_failure().is_some();
                 let repeated = train.attempts.get(&prefix).is_some_and(|times| *times > 1);
                 if prefix > 0 && (repeated || bisected) {
                     train.record_failure(prefix, reason);
-                    // The entry is to blame only if the tip can be verified now, so the tip is
-                    // verified again.
+                    // The entry is to blame only if the tip can be verified now. Forget the tip's
+                    // verdict, so that the tip is verified again.
                     if alone {
                         let tip = train.onto_tree.clone();
                         self.passing_trees.remove(&tip);
@@ -145,19 +145,20 @@ impl Queue {
             let here = *train.base() == self.tip && end > train.landed;
             here.then_some((id, end))
         });
-        let mut facts = entries.to_vec();
+        let mut landings = entries.to_vec();
         if let Some((id, end)) = own
             && let Some(train) = self.trains.get_mut(&id)
         {
-            // The commit contains all of these entries, even if the input does not name them.
+            // The new tip contains all cars up to `end`, even if the input does not name their
+            // entries.
             let cars = train.cars().iter().map(|s| s.entry.clone());
             let cars = cars.zip(train.candidates.iter().cloned());
-            facts.extend(cars.take(end).skip(train.landed));
+            landings.extend(cars.take(end).skip(train.landed));
             train.landed = end;
             train.passed = train.passed.max(end);
         }
         (self.tip, self.tree) = (tip, tree);
-        for (entry, candidate) in &facts {
+        for (entry, candidate) in &landings {
             let Some(item) = self.items.get(entry) else { continue };
             if item.entry.candidate != *candidate || item.status == EntryStatus::Landed {
                 continue;

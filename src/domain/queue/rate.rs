@@ -21,7 +21,7 @@
 //! # Failure rate
 //!
 //! The estimate is the mean of a Beta distribution after the entries that have landed or were
-//! rejected: `(failures + 1) / (entries + 12.5)`. Without history it is 0.08, which gives groups of
+//! rejected: `(failures + 1) / (entries + 12.5)`. Without history the estimate is 0.08: groups of
 //! 8. The prior makes the estimate pessimistic: 24 landings in a row justify groups of 24, and 123
 //! landings justify groups of 64. Old entries fade, so that a queue whose entries become worse (or
 //! better) is not judged by its past for long.

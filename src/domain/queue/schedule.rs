@@ -1,4 +1,4 @@
-//! Scheduling: which trains exist, and which of their prefixes are verified.
+//! Scheduling: forms trains, and starts the verifications of their prefixes.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use super::types::TrainKind;
 use crate::domain::id::Oid;
 
 /// The number of prefixes of a long train that are verified at the same time while lanes are idle.
-/// Three prefixes quarter the suspects.
+/// Three prefixes divide the suspects into quarters.
 const PREFIXES_OF_IDLE_LANES: usize = 3;
 
 impl Queue {
@@ -96,7 +96,7 @@ impl Queue {
                 self.integrator().map(|(_, t)| t.entries().cloned().collect()).unwrap_or_default();
             coming.extend(self.choose_groups(&coming, usize::MAX).concat());
             let coming: BTreeSet<EntryId> = coming.into_iter().collect();
-            let ready = |s: &Suspect| self.is_ready(s, &coming);
+            let ready = |s: &Suspect| self.can_confirm(s, &coming);
             let Some(at) = self.suspects.iter().position(ready) else { break };
             let Some(suspect) = self.suspects.remove(at) else { break };
             self.form_train(TrainKind::Confirm, &[vec![suspect.entry]]);
@@ -105,7 +105,7 @@ impl Queue {
         more
     }
 
-    fn is_ready(&self, suspect: &Suspect, coming: &BTreeSet<EntryId>) -> bool {
+    fn can_confirm(&self, suspect: &Suspect, coming: &BTreeSet<EntryId>) -> bool {
         let after = self.items.get(&suspect.entry).map(|i| i.entry.after.as_slice());
         after.is_some_and(|after| after.iter().all(|dep| self.has_landed(dep)))
             && !suspect.predecessors.iter().any(|id| coming.contains(id) && !self.has_landed(id))
@@ -120,7 +120,7 @@ impl Queue {
     /// Integrates groups that have passed or, without lanes, waiting entries.
     fn start_integration(&mut self) -> bool {
         if let Some((id, train)) = self.integrator() {
-            // A train that is not built yet is formed again if more groups have passed since.
+            // A train that is not built yet is formed again if more groups have passed meanwhile.
             let ahead: Vec<EntryId> = train.entries().cloned().collect();
             let larger = !train.is_built()
                 && !self.integrates_directly()
@@ -261,9 +261,9 @@ impl Queue {
         }
     }
 
-    /// Returns the number of prefixes that a lane's train may verify at the same time. One, unless
-    /// nothing waits for the other lanes and a long train is bisected: then the idle lanes shorten
-    /// the bisection.
+    /// Returns the number of prefixes that a lane's train may verify at the same time. The number
+    /// is 1, unless the other lanes are idle and a long train is bisected: the idle lanes then
+    /// shorten the bisection.
     fn prefixes_of_lane(&self, train: &Train) -> usize {
         let suspects = train.shortest_failure().map_or(0, |failed| failed - train.passed);
         let idle = self.waiting.is_empty() && suspects > LONG_GROUP;

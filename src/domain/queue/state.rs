@@ -13,7 +13,7 @@ use crate::domain::id::Oid;
 /// The size of a long group. Longer groups do not widen the window, because large unions fail too
 /// often on semantic conflicts, and idle lanes help to bisect them.
 pub(super) const LONG_GROUP: usize = 16;
-/// The size to which failed unions shrink the groups of lanes.
+/// The smallest size to which failed unions shrink the groups of lanes.
 const LEAST_LANE: usize = 8;
 
 /// The limits of a queue.
@@ -59,8 +59,8 @@ pub struct Queue {
     /// Trees with a passed verdict.
     pub(super) passing_trees: BTreeSet<Oid>,
     pub(super) rate: FailureRate,
-    /// The limit on the entries that are integrated together: none until a union fails. The limit
-    /// halves after a failed union and doubles after a success.
+    /// The limit on the entries that are integrated together. It is not effective until a union
+    /// fails, halves after a failed union and doubles after a success.
     pub(super) window: usize,
     /// Ejected entries whose ejection is not recorded yet.
     pub(super) unrecorded_ejections: BTreeSet<EntryId>,
@@ -145,8 +145,8 @@ impl Queue {
         if self.integrates_directly() {
             return size;
         }
-        // Failed unions are a sign of semantic conflicts, which no lane can find. Smaller groups
-        // then leave the integrator smaller culprits.
+        // Failed unions are a sign of semantic conflicts, which no lane can find. With smaller
+        // groups, the group that the integrator finds to be the culprit is smaller.
         (size * self.window() / self.max_window()).max(size.min(LEAST_LANE))
     }
 

@@ -86,7 +86,7 @@ impl QueueBench {
         owed_verifications.collect()
     }
 
-    /// Answers the verification of the named prefix.
+    /// Answers the owed verification of the prefix with these entries.
     fn answer(&mut self, what: &str, verdict: Verdict<String>) {
         let at = self.owed_verifications().iter().position(|(_, names)| names == what).unwrap();
         let owed = self.queue.owed();
@@ -345,7 +345,7 @@ fn conflict_with_the_tip_ejects_and_conflict_within_the_train_waits() {
     assert_eq!(*bench.status("d"), EntryStatus::Ejected(EjectReason::Blocked { by: id("c") }));
     assert_eq!(*bench.status("e"), EntryStatus::Ejected(EjectReason::Blocked { by: id("d") }));
     assert_eq!(bench.queue.invariant_violations(), Vec::<String>::new());
-    assert!(!bench.queue.is_empty(), "somebody is to be told");
+    assert!(!bench.queue.is_empty(), "the ejection is not reported yet");
     for name in ["c", "d", "e"] {
         let candidate = bench.queue.item(&id(name)).unwrap().entry.candidate.clone();
         bench.queue.apply(QueueInput::Ejected { entry: id(name), candidate });

@@ -177,7 +177,7 @@ impl Train {
             if verify_each { ends.take_while(passes).last() } else { ends.filter(passes).last() };
         self.passed = passed.unwrap_or(self.passed);
         self.drop_obsolete();
-        // Another train may have verified the tree meanwhile.
+        // Another train may have passed with the same tree meanwhile.
         let mut running = std::mem::take(&mut self.running);
         running.retain(|prefix, _| !self.prefix_end(*prefix).is_some_and(|(_, tree)| known(tree)));
         self.running = running;

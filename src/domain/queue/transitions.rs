@@ -61,7 +61,7 @@ impl Queue {
         }
     }
 
-    /// Updates the priority and age of an entry, which keeps its status.
+    /// Updates the priority and age of an entry. The status stays.
     fn update_priority(&mut self, id: &EntryId, entry: &Entry) {
         let ageing = self.settings.ageing;
         let Some(item) = self.items.get_mut(id) else { return };
@@ -108,7 +108,7 @@ impl Queue {
         }
     }
 
-    /// Removes an entry that an earlier process rejected.
+    /// Removes an entry that an earlier worker process rejected.
     pub(super) fn rejected(&mut self, id: &EntryId) {
         if self.is_live(id) {
             self.rate.record_rejection();

@@ -38,7 +38,7 @@ pub struct Car {
     pub tree: Oid,
 }
 
-/// An entry that could not be merged into a train and was left out.
+/// An entry that was left out of a train because it conflicts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conflict {
     /// The entry.
@@ -88,7 +88,7 @@ pub enum QueueInput {
         /// The verdict.
         verdict: Verdict<String>,
     },
-    /// A verdict from elsewhere: the tree passes.
+    /// A verification passed on this tree. Other trains with the same tree need none of their own.
     TreePassed(Oid),
     /// The target contains these candidates. Any process may have landed them.
     Landed {
@@ -106,7 +106,7 @@ pub enum QueueInput {
         /// The tip's tree.
         tree: Oid,
     },
-    /// A waiting entry was found to conflict with the target's tip.
+    /// A waiting entry conflicts with the target's tip.
     ConflictFound {
         /// The entry.
         entry: EntryId,
@@ -126,8 +126,8 @@ pub enum QueueInput {
         /// The reason.
         reason: String,
     },
-    /// An earlier process rejected the entry; the finding is not known. Like a landing, this input
-    /// is a fact.
+    /// An earlier worker process rejected the entry; the finding is not known. Like a landing, this
+    /// input is a fact.
     Rejected(EntryId),
     /// The ejection of an entry was recorded and reported.
     Ejected {

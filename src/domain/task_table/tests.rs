@@ -106,7 +106,7 @@ fn pause_delays_the_start_in_plan_order_and_wakes_the_caller() {
     table.advance(Timestamp(9));
     assert!(table == table.recomputed());
     assert_eq!((table.starts(false, 9, 9), table.next_wake(Timestamp(9))), ("a b c".into(), None));
-    assert_eq!(table.starts(false, 4, 9), "b", "the clock went backwards");
+    assert_eq!(table.starts(false, 4, 9), "b", "the clock ran backwards");
     assert_eq!(table.next_wake(Timestamp(4)), Some(Timestamp(5)));
     table.fail(10, "c", "x");
     assert_eq!(table.next_wake(Timestamp(5)), None, "an ended task wakes nobody");

@@ -65,7 +65,7 @@ fn two_silent_attempts_with_the_same_ending_halt_the_run() {
             assert!(bench.state.reason.as_ref().unwrap().contains("cannot open display"));
         }
     }
-    // Another line or another exit code is no pattern.
+    // An ending with another line or exit code does not count as the same.
     let mut bench = MachineBench::new(&["one", "two", "three"], lenient());
     end(&mut bench, "one", 1, "a");
     end(&mut bench, "two", 1, "b");

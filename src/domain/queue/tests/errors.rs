@@ -14,7 +14,7 @@ fn entry_that_errors_alone_is_rejected_once_the_tip_is_verified_again() {
         bench.answer("a", errored());
         bench.build();
     }
-    // As long as the tip cannot be verified, nobody knows whose fault it is.
+    // As long as the tip cannot be verified, the error may be the tip's.
     for _ in 0..3 {
         assert_eq!(bench.owed_verifications(), [(TrainKind::Confirm, String::new())]);
         bench.answer("", errored());
@@ -65,7 +65,7 @@ fn refused_entry_leaves_its_train_and_blocks_its_dependents() {
         reason: "no check is left".into(),
     };
     bench.queue.apply(refused("c", candidate.clone()));
-    assert!(!bench.status("c").ended(), "the reason is about another candidate");
+    assert!(!bench.status("c").ended(), "another candidate was refused");
     bench.queue.apply(refused("a", candidate));
     let reason = "no check is left".to_owned();
     assert_eq!(*bench.status("a"), EntryStatus::Ejected(EjectReason::Refused { reason }));
