@@ -73,7 +73,7 @@ pub(crate) fn brief(input: &BriefInput) -> Brief {
                 .flat_map(|pattern| globs_of(pattern, &input.task.files))
                 .collect(),
             always: job.scope.always.patterns().to_vec(),
-            read_only: closed_patterns(&job.scope),
+            read_only: unwritable_patterns(&job.scope),
         },
         findings: group_findings(input.findings).iter().map(finding).collect(),
         work: None,
@@ -143,14 +143,14 @@ fn output_statement(wanted: &OutputCheck, pinned: &BTreeMap<String, String>) -> 
     format!("`{path}` is valid by this JSON Schema:\n\n{}", fence(schema, "json"))
 }
 
-/// Returns the globs of a scope pattern for these files.
-/// Returns the patterns of paths that no task may change: those that are read-only, and those of
-/// rule files, unless the scope names the file itself.
-fn closed_patterns(scope: &ScopeSection) -> Vec<String> {
+/// Returns the patterns of paths that no task may change: read-only paths, and rule files that the
+/// scope does not name.
+fn unwritable_patterns(scope: &ScopeSection) -> Vec<String> {
     let protected = scope.protect.patterns().iter().filter(|pattern| !scope.names(pattern));
     scope.read_only.patterns().iter().chain(protected).cloned().collect()
 }
 
+/// Returns the globs of a scope pattern for these files.
 fn globs_of(pattern: &ScopePattern, files: &[String]) -> Vec<String> {
     match pattern {
         ScopePattern::Glob(globs) => globs.patterns().to_vec(),

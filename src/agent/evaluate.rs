@@ -11,7 +11,7 @@ pub(crate) const BUILT_IN: &str = include_str!("evaluate.md.j2");
 const BUILT_IN_NAME: &str = "built-in prompt of evaluators";
 
 /// The largest quotation of a change or an output file in a prompt, in bytes. The evaluator can
-/// read the files themselves.
+/// read the rest in its worktree.
 const LONGEST_QUOTATION: usize = 60_000;
 
 /// The values of an evaluator's prompt: the values of the task's own prompt, and the work.

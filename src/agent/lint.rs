@@ -1,9 +1,9 @@
 //! Warnings about prompt templates.
 //!
 //! The rules come from observed failures of unattended agents. An agent guesses the checks if the
-//! prompt omits them. To reach the goal, an agent breaks rules that the prompt does not justify.
-//! Without an example, an agent matches a format only by chance. On a retry, an agent repeats the
-//! mistakes that the prompt omits.
+//! prompt omits them. An agent breaks rules for which the prompt gives no reason, if that leads to
+//! the goal. Without an example, an agent matches a format only by chance. On a retry, an agent
+//! repeats mistakes that the prompt does not mention.
 
 use anyhow::Result;
 
@@ -38,10 +38,10 @@ pub(crate) fn lint(template: (&str, &str), example: &Brief) -> Result<Vec<String
     let mut warn = |text: String| warnings.push(format!("{name}: {text}"));
     let missing = |needle: &str| !needle.trim().is_empty() && !text.contains(needle.trim());
     if missing(&first.goal) {
-        warn("the goal is not in it: `{{ goal }}`".into());
+        warn("the goal is missing: `{{ goal }}`".into());
     }
     if let Some(file) = first.task.files.iter().find(|file| missing(&file.path)) {
-        warn(format!("a task's files are not in it, such as {}: `task.files`", file.path));
+        warn(format!("a task's files are missing, such as {}: `task.files`", file.path));
     }
     for check in &first.checks {
         let requirement =
@@ -52,18 +52,21 @@ pub(crate) fn lint(template: (&str, &str), example: &Brief) -> Result<Vec<String
     }
     if let Some(output) = &first.output {
         if missing(&output.path) {
-            warn(format!("where to hand in is not said ({}): `output.path`", output.path));
+            warn(format!(
+                "the path of the output file is missing ({}): `output.path`",
+                output.path
+            ));
         }
         match &output.example {
-            None => warn("there is no example of what is handed in: `example` in [output]".into()),
+            None => warn("the job has no example of the output file: `example` in [output]".into()),
             Some(example) if missing(example.lines().next().unwrap_or_default()) => {
-                warn("the example of what is handed in is not in it: `output.example`".into());
+                warn("the example of the output file is missing: `output.example`".into());
             }
             Some(_) => {}
         }
     }
     if !retry.contains(FINDING_TEXT) {
-        warn("a retry is not told what was wrong before: `findings`".into());
+        warn("a retry does not get the earlier findings: `findings`".into());
     }
     for (line, rule) in unexplained_instructions(template.1) {
         warn(format!("line {line} gives an order without its reason: {rule}"));
@@ -155,13 +158,13 @@ mod tests {
     fn lint_warns_about_everything_missing_in_a_prompt() {
         let text = "Fix it.\n\n- Never touch tests.\n- Keep names, because others use them.\n- Use no\n  globals.\n";
         let warnings = lint(("p.md", text), &brief()).unwrap().join("\n");
-        let expected = "p.md: the goal is not in it: `{{ goal }}`\n\
-            p.md: a task's files are not in it, such as src/a.js: `task.files`\n\
+        let expected = "p.md: the goal is missing: `{{ goal }}`\n\
+            p.md: a task's files are missing, such as src/a.js: `task.files`\n\
             p.md: the check `tests` is not stated word for word: `checks`\n\
             p.md: the check `form` is not stated word for word: `checks`\n\
-            p.md: where to hand in is not said (review.json): `output.path`\n\
-            p.md: the example of what is handed in is not in it: `output.example`\n\
-            p.md: a retry is not told what was wrong before: `findings`\n\
+            p.md: the path of the output file is missing (review.json): `output.path`\n\
+            p.md: the example of the output file is missing: `output.example`\n\
+            p.md: a retry does not get the earlier findings: `findings`\n\
             p.md: line 3 gives an order without its reason: Never touch tests.\n\
             p.md: line 5 gives an order without its reason: Use no globals.";
         assert_eq!(warnings, expected);

@@ -217,7 +217,7 @@ proptest! {
         let capture = pick.get(&all);
         let at = at.index(end_of(capture) - 1);
         let mut stdout = capture.stdout.clone();
-        // Behind the junk, the final event may be on the line of the event before.
+        // Junk that replaces a line feed joins the final event with the line before it.
         let final_line = stdout.trim_ascii_end().iter().rposition(|byte| *byte == b'\n');
         let is_touched = final_line.is_none_or(|newline| at + junk.len() > newline + 1);
         for (old, new) in stdout[at..].iter_mut().zip(junk) {

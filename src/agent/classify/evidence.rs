@@ -117,7 +117,7 @@ impl<'a> SessionEvidence<'a> {
         if failure_message.is_some_and(|pattern| pattern.matches(&message)) {
             return true;
         }
-        // In a stream without work, the message is the program's own.
+        // Without work, the program itself wrote the message, not the model.
         self.stdout.events.len() > 1
             && self.changed != Some(true)
             && !self.has_worked()
@@ -310,8 +310,8 @@ impl<'a> SessionEvidence<'a> {
         Classification::new(class, text.unwrap_or_else(|| "was given up".to_owned()))
     }
 
-    /// Returns the events after the last work, newest first. Standard error of a session that has
-    /// worked is about hooks, tools and servers of tools, so its events are left out.
+    /// Returns the events after the last work, newest first. If the session has worked, standard
+    /// error is about hooks and tools, so its events are left out.
     pub(super) fn events_after_work(&self) -> Vec<&'a Value> {
         let work = &self.preset.output.work;
         let stdout = self.stdout.events.iter().rev().take_while(|event| !any_matches(work, event));
@@ -386,8 +386,9 @@ impl<'a> SessionEvidence<'a> {
         plain.lines().filter(keep).flat_map(|line| [line, "\n"]).collect()
     }
 
-    /// Returns the text about a failure that no described event reports. Of a session that has
-    /// worked, only the end of standard output counts: the other lines are about its work.
+    /// Returns the text about a failure outside of the events that the preset describes. If the
+    /// session has worked, only the end of standard output counts: the lines before are about the
+    /// work.
     fn unstructured_text(&self) -> ErrorText {
         let has_worked = self.has_worked();
         let stderr = if has_worked { String::new() } else { self.lines(&self.stderr.plain) };
@@ -415,7 +416,7 @@ impl<'a> SessionEvidence<'a> {
         error
     }
 
-    /// Determines the cause of a failure that no event reports: from the lines, then from the exit
+    /// Determines the cause of a failure that no event reports: from the text, then from the exit
     /// code.
     fn cause_in_text(&self, unstructured: &ErrorText, evidence: &[&Value]) -> Classification {
         let format = self.preset.output.format;
@@ -453,8 +454,8 @@ impl<'a> SessionEvidence<'a> {
         Classification::new(class, detail)
     }
 
-    /// Returns the class `Blocked` if a rule of the preset finds it on standard error. The program
-    /// itself reports what it denied, also while it works.
+    /// Returns the class `Blocked` if a rule of the preset finds a denial on standard error. A
+    /// denial counts even if the session has worked.
     fn blocked_on_stderr(&self) -> Option<Class> {
         let stderr = ErrorText::new(self.lines(&self.stderr.plain));
         stderr.class_by_preset_text(self.preset).filter(|class| *class == Class::Blocked)

@@ -29,7 +29,7 @@ const IGNORED_FIELDS: [&str; 12] = [
     "param",
 ];
 
-/// Returns the texts and the statuses of an error object. A text that holds JSON is read, too.
+/// Returns the texts and the statuses of an error object. JSON inside a text is searched, too.
 pub(super) fn text(error: &Value) -> ErrorText {
     let mut found = ErrorText::default();
     collect(error, 0, &mut found);

@@ -1,8 +1,8 @@
 //! Classification of sessions from their output and exit status, by the rules of a preset.
 //!
 //! Structured events take precedence over texts, and texts take precedence over the exit code. An
-//! exit code proves nothing on its own. A stream that stops in the middle is never a success. A
-//! line that cannot be read costs only itself.
+//! exit code proves nothing on its own. A stream that stops in the middle is never a success. An
+//! unreadable line does not affect the other lines.
 
 #[cfg(test)]
 mod capture_tests;
@@ -80,8 +80,8 @@ pub(crate) fn final_message(
 ///
 /// `last_message` is the content of the file into which the program writes its last message.
 /// `changed` is true if the worktree changed, false if not, and `None` if unknown. `now` is the
-/// time of the session's end; a limit that resets at a time of day resets at the next such time. A
-/// time of day without a zone is in UTC. The keeper may have cut out the middle of a stream.
+/// time of the session's end. A reset time that is only a time of day means its next occurrence
+/// after `now`, in UTC unless a zone is named. The keeper may have cut out the middle of a stream.
 pub(crate) fn classify(
     preset: &Preset,
     exit: SessionExit,

@@ -61,7 +61,7 @@ fn classify_every_crafted_output() {
 }
 
 #[test]
-fn session_that_worked_has_answered_and_an_error_told_as_a_message_is_no_answer() {
+fn work_is_an_answer_and_an_error_in_a_message_is_none() {
     for (name, progress) in [
         ("image-too-large", SessionProgress::Answered),
         ("worked-mcp-429", SessionProgress::Answered),

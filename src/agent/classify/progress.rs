@@ -1,4 +1,4 @@
-//! The distance that a session got, and the account that a limit is about.
+//! The progress of a session, and the model that a limit applies to.
 
 use super::evidence::{Classification, SessionEvidence};
 use crate::agent::preset::pattern::any_matches;
@@ -17,8 +17,8 @@ impl SessionEvidence<'_> {
         self.stdout.events.iter().any(|event| any_matches(answers, event))
     }
 
-    /// Returns the model that a limit is about, if the service named the model: in a rejected
-    /// window, or in words.
+    /// Returns the model that a limit applies to, if the service named the model: in the event of a
+    /// rejected limit window, or in a text.
     pub(super) fn limited_model(&self, texts: &[String]) -> Option<String> {
         let windows = self.events_after_work().into_iter();
         let windows = windows.filter(|event| any_matches(&self.preset.output.resets_in, event));
@@ -31,9 +31,9 @@ impl SessionEvidence<'_> {
         windows.chain(texts.iter().cloned()).find_map(|text| model(&text))
     }
 
-    /// Returns how far the session got, by its classification.
+    /// Returns the progress of a session with this classification.
     pub(super) fn progress(&self, classification: &Classification) -> SessionProgress {
-        // Such an error answers the content of one conversation. The account works.
+        // Such an error is about the content of one conversation, so the service has answered.
         let about_conversation = || {
             let mut texts = classification.texts.iter().chain(&classification.detail);
             texts.any(|text| common().about_conversation.iter().any(|p| p.matches(text)))

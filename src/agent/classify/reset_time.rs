@@ -21,14 +21,14 @@ const HOUR_MS: u64 = 60 * MINUTE_MS;
 /// The largest plausible distance of a reset time, if the length of the window is unknown, and the
 /// largest plausible age.
 const FARTHEST_MS: u64 = 40 * 24 * HOUR_MS;
-/// A time of day that was passed so recently is today's and not tomorrow's: clocks differ, and the
-/// report may be older than its time.
+/// A time of day at most this long ago means today, not tomorrow: clocks differ, and the report may
+/// be older than the time that it names.
 const JUST_PAST_MINUTES: i64 = 15;
 /// Windows may reset a little later than their length suggests.
 const WINDOW_SLACK_MS: u64 = 10 * MINUTE_MS;
 
 /// Finds the reset time: the latest time in the fields of events, otherwise the first time in the
-/// texts. A time that is further away than the window of the limit is unknown.
+/// texts. A time that is further away than the length of the limit's window is ignored.
 ///
 /// If the harness gave up on the session, an announced wait starts at `now`. Otherwise, an
 /// announced wait is ignored: the session may have waited already.
@@ -63,7 +63,7 @@ pub(super) fn find(
         .or_else(|| texts.iter().find_map(text))
 }
 
-/// The names of windows, with their lengths in hours.
+/// The names of limit windows, with their lengths in hours.
 static WINDOWS: LazyLock<Vec<(Regex, u64)>> = LazyLock::new(|| {
     let windows = [
         (r"\bhourly\b|per[ _-]?hour\b", 1),
@@ -108,8 +108,7 @@ fn from_number(number: f64, now: Timestamp) -> Option<Timestamp> {
     }
 }
 
-/// Returns the time if it is plausible. A past time is plausible: the limit has been reset
-/// already.
+/// Returns the time if it is plausible. A past time is plausible: the limit has already been reset.
 fn if_plausible(time: Timestamp, now: Timestamp) -> Option<Timestamp> {
     let is_near = time.since_ms(now) <= FARTHEST_MS && now.since_ms(time) <= FARTHEST_MS;
     is_near.then_some(time)
@@ -170,7 +169,8 @@ fn from_text(text: &str, now: Timestamp) -> Option<Timestamp> {
         from_number(number, now)
     };
     if let Some(date) = captures(&DATE, text) {
-        // The text has no other time, even if the date cannot be read.
+        // A text with a date is not searched for a duration or a time of day, even if the date is
+        // invalid.
         return epoch().or_else(|| from_date(&date, now));
     }
     epoch()
@@ -215,7 +215,7 @@ fn from_duration(text: &str, now: Timestamp) -> Option<Timestamp> {
 
 /// Reads a time of day with or without a day, and returns the next such time.
 ///
-/// A time without a zone is in UTC. A time in an unknown zone is unknown.
+/// A time without a zone is in UTC. Returns `None` for an unknown zone.
 fn from_time_of_day(text: &str, now: Timestamp) -> Option<Timestamp> {
     let matches = TIME_OF_DAY.as_ref()?.captures_iter(text);
     // A number without minutes and without `am` or `pm` is not a time of day.

@@ -1,4 +1,4 @@
-//! Observation of a running session. The output shows progress, the final event, or that the
+//! Observation of a running session. Its output is progress, the final event, or a sign that the
 //! session can no longer succeed.
 
 use std::time::Duration;
@@ -132,7 +132,7 @@ impl SessionWatcher {
     }
 
     /// Returns the time without progress after which the harness gives up on the session, and the
-    /// class of a session that was given up. The time starts at the last output.
+    /// class that the session then gets. The time starts at the last output.
     pub(crate) fn pending_give_up(&self) -> Option<(Duration, Class)> {
         self.pending_give_up
     }
@@ -166,7 +166,7 @@ impl SessionWatcher {
         too_long: bool,
     ) -> (OutputMeaning, bool) {
         if too_long {
-            // Only events with the output of a tool are this long.
+            // Only events that carry the output of a tool are this long.
             self.reset_give_up();
             return (OutputMeaning::Progress, true);
         }
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn error_told_as_a_message_and_a_replayed_prompt_are_no_answer() {
+    fn error_in_a_message_and_a_replayed_prompt_are_no_answer() {
         for (preset, line, answered) in [
             (
                 "qwen",

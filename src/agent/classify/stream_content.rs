@@ -1,7 +1,7 @@
 //! Parsing of a stream into events and lines of text.
 //!
-//! Programs and their tools print to the same stream, in any encoding. A line that cannot be read
-//! costs only itself: the parser skips the line and remembers its position.
+//! Programs and their tools print to the same stream, in any encoding. An unreadable line does not
+//! affect the other lines: the parser skips the line and remembers its position.
 
 use serde_json::{Deserializer, Value};
 
@@ -162,7 +162,7 @@ fn glued_event(text: &str) -> Option<usize> {
                 if kind.is_some_and(|kind| kind != "error") {
                     return Some(at);
                 }
-                // The objects within are a part of this object.
+                // Skip the object as a whole: objects inside it are no events.
                 from = at + length;
             }
             None => from = at + 1,
@@ -219,10 +219,10 @@ fn parse_objects(bytes: &[u8], from: usize, events: &mut Vec<Value>) -> Option<u
     }
 }
 
-/// Parses an almost valid document that begins on a line and ends on a later line. Returns the
-/// objects and the offset of their end.
+/// Parses a pretty-printed document with small faults. It begins at `from`, the beginning of a
+/// line, and ends on a later line. Returns the objects and the offset of their end.
 fn parse_block(bytes: &[u8], from: usize) -> Option<(Vec<Value>, usize)> {
-    // Pretty-printed JSON has an opening bracket alone on their first line.
+    // Pretty-printed JSON has only opening brackets on its first line.
     let first = bytes[from..line_end(bytes, from)].trim_ascii();
     if !matches!(first, b"{" | b"[" | b"[{") {
         return None;

@@ -27,7 +27,7 @@ pub(super) fn read(preset: &Preset, stdout: &StreamContent) -> UsageReport {
         None => usage_in_events(rule, &stdout.events),
     };
     let used_tokens = usage.tokens.is_some_and(|tokens| tokens.total() > 0);
-    // A program that knows no price for the model reports a cost of zero.
+    // A cost of zero for used tokens means that the program knows no price for the model.
     usage.cost = usage.cost.filter(|cost| cost.0 > 0 || !used_tokens);
     if usage.cost.is_none()
         && let Some(tokens) = usage.tokens
@@ -44,8 +44,8 @@ pub(super) fn read(preset: &Preset, stdout: &StreamContent) -> UsageReport {
 fn usage_in_events(rule: &PresetUsage, events: &[Value]) -> Usage {
     let add_all = rule.scope == UsageScope::SumOfSteps;
     let mut tokens: Option<Tokens> = None;
-    // The first entry with a count above zero applies. Otherwise, a count of zero is kept: it
-    // differs from no report.
+    // The first entry with a count above zero applies. Without one, a count of zero is kept,
+    // because zero differs from unknown.
     let mut counted_to = 0;
     for pointers in rule.counted.iter().filter(|pointers| pointers.each.is_none()) {
         let reports = events.iter().enumerate();
@@ -65,7 +65,7 @@ fn usage_in_events(rule: &PresetUsage, events: &[Value]) -> Usage {
         }
         tokens = tokens.or(count);
     }
-    // The session broke off before a report about all of it, or went on after the report.
+    // The session may have broken off before its final report, or continued after the report.
     let messages = tokens_of_messages(rule, events, counted_to);
     tokens = match (tokens, messages) {
         (Some(tokens), Some(messages)) => Some(tokens.plus(messages)),
@@ -118,7 +118,7 @@ fn tokens_of_event(rule: &PresetUsage, pointers: &TokenPointers, event: &Value) 
     let cache_write = pointers.cache_write.as_ref().map_or(0, sum);
     let input = sum(&pointers.input);
     let mut output = pointers.output.iter().map(sum).fold(0, u64::saturating_add);
-    // If `output` is smaller than `total` without the input, that difference is the output.
+    // The total counts tokens that `output` lacks: `TokenPointers::total`.
     if let Some(total) = &pointers.total {
         output = output.max(sum(total).saturating_sub(input));
     }

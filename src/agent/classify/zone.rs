@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 use jiff::tz::{Offset, TimeZone};
 use regex::Regex;
 
-/// A regular expression of a text that stands for a zone, whether the zone is known or not. Letters
-/// of abbreviations are capital: other words follow a time, too.
+/// A regular expression that matches the text of a zone, known or unknown. Abbreviations must be in
+/// capital letters, because ordinary words may follow a time, too.
 pub(super) const PATTERN: &str = r"(?:\([^()\n]{1,40}\)|(?:in\s+)?(?-i:[A-Z][A-Za-z]+/[A-Za-z_]+(?:/[A-Za-z_]+)?)|(?-i:UTC|GMT)\s?[+-]\d{1,2}(?::?\d\d)?\b|(?:utc|gmt)\b|(?-i:Z|[PMCE]T|[A-Z]{3,5})\b)";
 
 /// Abbreviations with a single meaning, and their zones. An abbreviation that several countries use
@@ -36,14 +36,15 @@ const ABBREVIATIONS: [(&str, &str); 19] = [
 static OFFSET: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"^(?i:utc|gmt)?\s?([+-])(\d{1,2})(?::?(\d\d))?$").ok());
 
-/// Returns the zone that a text stands for. Returns `None` for an unknown zone.
+/// Parses the text of a zone. Returns `None` for an unknown zone.
 pub(super) fn find(text: &str) -> Option<TimeZone> {
     let name = text.trim().trim_start_matches('(').trim_end_matches(')').trim();
     let name = name.strip_prefix("in ").unwrap_or(name).trim();
     let abbreviation = ABBREVIATIONS.iter().find(|(short, _)| short.eq_ignore_ascii_case(name));
     let name = abbreviation.map_or(name, |(_, zone)| zone);
     offset(name).or_else(|| {
-        // Other names without a slash are abbreviations with several meanings.
+        // Names without a slash are ambiguous abbreviations: the database may know one of their
+        // meanings.
         name.contains('/').then(|| TimeZone::get(name).ok()).flatten()
     })
 }

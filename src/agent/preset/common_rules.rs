@@ -14,8 +14,8 @@ pub(crate) struct CommonRules {
     /// Errors about the content of one conversation. They say nothing about the account or the
     /// command line.
     pub about_conversation: Vec<Pattern>,
-    /// Patterns of the model that a limit is about. The first group is the model, or a part of its
-    /// name.
+    /// Patterns of the model that a limit applies to. The first group is the model's name, or a
+    /// part of the name.
     pub limited_model: Vec<Pattern>,
     /// Classes of failures.
     pub errors: Vec<ErrorRule>,

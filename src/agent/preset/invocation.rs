@@ -186,7 +186,7 @@ impl<'a> InvocationValues<'a> {
                 request.prompt_file
             ))
         } else if request.prompt.starts_with('-') && preset.call.prompt == PromptVia::Arg {
-            // Programs take an argument that begins with `-` for an option, even behind `-p`.
+            // Programs mistake an argument that begins with `-` for an option, even after `-p`.
             Cow::Owned(format!("\n{}", request.prompt))
         } else {
             Cow::Borrowed(request.prompt)

@@ -7,9 +7,9 @@ use serde_json::Value;
 use super::schema::Preset;
 
 impl Preset {
-    /// Returns true if a value is a word of the protocol or a part of one. A variable whose value
-    /// is `session` or `success` holds no secret, and the events could not be read without the
-    /// word.
+    /// Returns true if a value is a word of the protocol or a part of such a word. A variable with
+    /// such a value, for example `success`, holds no secret, and the events cannot be parsed if the
+    /// word is redacted.
     pub(crate) fn is_protocol_word(&self, value: &str) -> bool {
         let mut words = BTreeSet::new();
         let rules = [

@@ -201,7 +201,7 @@ impl<'j> PresetTables<'j> {
             }
         };
         if table.contains_key("name") {
-            let message = "is given already: it is what stands behind `presets.`".into();
+            let message = "is given already, as the part after `presets.`".into();
             return Err(self.error(header, &format!("{path}.name"), message, None));
         }
         let mut overrides = table.clone();
@@ -215,8 +215,8 @@ impl<'j> PresetTables<'j> {
         let own = presets.and_then(|presets| presets.get_ref().as_table());
         let own: Vec<&str> =
             own.into_iter().flatten().map(|(key, _)| key.get_ref().as_ref()).collect();
-        let is_candidate = |name: &&str| !extending.iter().any(|other| other == name);
-        let known = || NAMES.into_iter().chain(own.iter().copied().filter(is_candidate));
+        let is_other = |name: &&str| !extending.iter().any(|other| other == name);
+        let known = || NAMES.into_iter().chain(own.iter().copied().filter(is_other));
         let hint = match suggest(name, known()) {
             Some(near) => format!("did you mean \"{near}\"?"),
             None => format!(
@@ -471,7 +471,7 @@ permissions = { edit = { args = ["--write"] } }
             ),
             (
                 "[presets.codex]\nname = \"x\"",
-                "j:5:10: `name` in [presets.codex] is given already: it is what stands behind `presets.`",
+                "j:5:10: `name` in [presets.codex] is given already, as the part after `presets.`",
             ),
         ] {
             let error = resolve(&job(lines)).unwrap_err().to_string();

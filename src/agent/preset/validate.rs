@@ -66,7 +66,7 @@ impl Preset {
         {
             let known = PresetPermissions::NAMES.join("`, `");
             let message = format!(
-                "names a profile that is not there: `{default}`; a profile is one of `{known}`"
+                "names a profile that the preset does not have: `{default}`; a profile is one of `{known}`"
             );
             faults.push(PresetFault::new("permissions.default", message));
         }
@@ -81,7 +81,7 @@ impl Preset {
             faults.push(PresetFault::new("network", message));
         }
         for (model, _) in self.prices.iter().filter(|(_, price)| !price.is_valid()) {
-            faults.push(PresetFault::new(format!("prices.{model}"), "holds what is no amount"));
+            faults.push(PresetFault::new(format!("prices.{model}"), "holds an invalid amount"));
         }
         if let Some(line) = self.usage.as_ref().and_then(|usage| usage.line.as_ref()) {
             let known = ["input", "output", "cache_read", "cache_write", "cost"];
@@ -132,12 +132,12 @@ impl Preset {
         match self.session.source {
             SessionSource::FirstEvent | SessionSource::EveryEvent => {
                 if self.session.pointers.is_empty() {
-                    let message = "is missing: where does the name stand?";
+                    let message = "is missing: nothing points to the session id in an event";
                     faults.push(PresetFault::new("session.pointers", message));
                 }
             }
             SessionSource::None if !self.call.resume.is_empty() => {
-                let message = "is missing: nothing names the session that `call.resume` resumes";
+                let message = "is missing: `call.resume` needs the id of the session";
                 faults.push(PresetFault::new("session.source", message));
             }
             SessionSource::Ours | SessionSource::None => {}
@@ -163,7 +163,7 @@ impl Preset {
         ];
         for (key, patterns) in patterns {
             if patterns.iter().any(|pattern| pattern.is_empty()) {
-                faults.push(PresetFault::new(key, "has a shape that fits every event: `{}`"));
+                faults.push(PresetFault::new(key, "has a pattern that matches every event: `{}`"));
             }
         }
     }
@@ -180,7 +180,7 @@ fn error_rule_fault(rule: &ErrorRule) -> Option<String> {
         [rule.when.is_some(), !rule.status.is_empty(), rule.says.is_some(), !rule.exit.is_empty()];
     let count = conditions.into_iter().filter(|is_given| *is_given).count();
     if rule.when.as_ref().is_some_and(EventPattern::is_empty) {
-        return Some("has a `when` that fits every event".into());
+        return Some("has a `when` that matches every event".into());
     }
     (count != 1).then(|| "needs exactly one of `when`, `status`, `says` and `exit`".into())
 }

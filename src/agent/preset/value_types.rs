@@ -73,7 +73,7 @@ impl<'de> Visitor<'de> for ArgumentVisitor {
     type Value = Argument;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an argument, or a list of arguments that stand or fall together")
+        f.write_str("an argument, or a list of arguments that is omitted as a whole")
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Argument, E> {

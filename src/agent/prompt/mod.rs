@@ -121,7 +121,7 @@ pub(crate) struct ScopeBrief {
     pub read_only: Vec<String>,
 }
 
-/// A finding about earlier attempts. Equal findings are one.
+/// A finding about earlier attempts. Equal findings are merged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct FindingBrief {
     /// The number of the last attempt with the finding.
@@ -146,7 +146,7 @@ pub(crate) struct WorkBrief {
 }
 
 impl WorkBrief {
-    /// The longest patch that a prompt quotes, in bytes. A longer one would take the place of the
+    /// The longest patch that a prompt quotes, in bytes. A longer patch would take the place of the
     /// sources in the model's context.
     const QUOTED: usize = 24_000;
 
@@ -249,8 +249,8 @@ fn environment() -> Environment<'static> {
 /// Formats a text as a fenced Markdown block. The fence is longer than any run of backticks in the
 /// text, so that the text cannot end the block.
 pub(super) fn fence(text: &str, language: &str) -> String {
-    let fence = "`".repeat(longest_row(text).max(2) + 1);
-    // An argument of a program cannot hold a NUL.
+    let fence = "`".repeat(longest_backtick_run(text).max(2) + 1);
+    // The prompt may become an argument of a program, which cannot hold a NUL.
     let text = text.replace('\0', "\u{FFFD}");
     format!("{fence}{language}\n{}\n{fence}", text.trim_end_matches('\n'))
 }
@@ -265,13 +265,13 @@ fn code(text: &str) -> String {
             shown.push(c);
         }
     }
-    let tick = "`".repeat(longest_row(&shown) + 1);
+    let tick = "`".repeat(longest_backtick_run(&shown) + 1);
     let space = if shown.starts_with('`') || shown.ends_with('`') { " " } else { "" };
     format!("{tick}{space}{shown}{space}{tick}")
 }
 
 /// Returns the length of the longest run of backticks in a text.
-fn longest_row(text: &str) -> usize {
+fn longest_backtick_run(text: &str) -> usize {
     text.split(|c| c != '`').map(str::len).max().unwrap_or(0)
 }
 

@@ -25,7 +25,7 @@ pub(super) fn render(
         "result" if event.get("subtype").is_some() => final_event(event, context, entries),
         "rate_limit_event" => {
             let info = &event["rate_limit_info"];
-            // Events that report no reached limit are frequent.
+            // Most of these events only report that no limit is reached.
             if text(info, "/status") != "allowed" {
                 let what = text(info, "/rateLimitType").replace('_', " ");
                 note(format!("{what} limit: {}", text(info, "/status")), entries);

@@ -1,5 +1,5 @@
-//! Rendering of events. The renderer depends on the form of the event, not on the program: programs
-//! copy each other's formats, so an unknown program may print known events.
+//! Rendering of events. The form of an event selects the renderer, not the program: programs copy
+//! each other's formats, so an unknown program may print known events.
 
 mod claude;
 mod codex;
