@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Grouping;
-use super::drafts::{Draft, TaskLimits, by_directory};
+use super::drafts::{Draft, TaskLimits, group_by_directory};
 use super::graph::{components, cycle, depth_first, group_graph};
 
 /// The largest number of names in a warning.
@@ -52,11 +52,11 @@ pub(super) fn cluster(
             units.into_iter().map(|u| Draft::new(path(u.name_file), u.files)).collect()
         }
         Grouping::Dependency => {
-            let runs = related(limits, &units, &unit_needs);
+            let runs = join_related(limits, &units, &unit_needs);
             runs.into_iter().map(|run| Draft::new(path(run.name_file), run.files)).collect()
         }
         Grouping::Directory => {
-            let runs = by_folder(limits, &units, &unit_needs, &mut clusters.warnings);
+            let runs = group_by_folder(limits, &units, &unit_needs, &mut clusters.warnings);
             let draft = |files: Vec<usize>| Draft::new(limits.folder(&files), files);
             runs.into_iter().map(draft).collect()
         }
@@ -75,7 +75,7 @@ fn units(group: Grouping, limits: &TaskLimits<'_>, clusters: &mut Clusters) -> V
         }
         let parts = split_cycle(limits, &files, &mut clusters.needs, &mut clusters.warnings);
         if group == Grouping::Directory {
-            // `by_folder` groups these files again.
+            // `group_by_folder` groups these files again.
             units.extend(files.into_iter().map(|file| Unit { name_file: file, files: vec![file] }));
         } else {
             units.extend(parts.into_iter().map(|files| Unit { name_file, files }));
@@ -120,7 +120,7 @@ fn split_cycle(
 
 /// Joins consecutive units that are related: one needs the other, both need the same unit, or a
 /// third unit needs both.
-fn related(limits: &TaskLimits<'_>, units: &[Unit], needs: &[Vec<usize>]) -> Vec<Unit> {
+fn join_related(limits: &TaskLimits<'_>, units: &[Unit], needs: &[Vec<usize>]) -> Vec<Unit> {
     let mut needed_by = vec![Vec::new(); units.len()];
     for (unit, list) in needs.iter().enumerate() {
         for to in list {
@@ -162,13 +162,13 @@ fn related(limits: &TaskLimits<'_>, units: &[Unit], needs: &[Vec<usize>]) -> Vec
 
 /// Groups units by folder. Folders that need each other in a cycle are joined if together they fit
 /// into a task. Otherwise they are split, in an order in which no part needs a later part.
-fn by_folder(
+fn group_by_folder(
     limits: &TaskLimits<'_>,
     units: &[Unit],
     needs: &[Vec<usize>],
     warnings: &mut Vec<String>,
 ) -> Vec<Vec<usize>> {
-    let mut folders = by_directory(limits);
+    let mut folders = group_by_directory(limits);
     let mut folder_of = vec![0; limits.files.len()];
     for (number, files) in folders.iter().enumerate() {
         for file in files {
@@ -205,7 +205,7 @@ fn by_folder(
             groups.push(all);
             continue;
         }
-        let runs = runs(&members, &home, needs);
+        let runs = split_into_runs(&members, &home, needs);
         let name = |folder: &usize| {
             let name = limits.folder(&files_of(&units_in[*folder]));
             if name.is_empty() { "." } else { name }
@@ -227,7 +227,7 @@ fn by_folder(
 /// Splits units into runs of one folder each. Each unit comes after the units that it needs. Each
 /// run takes all ready units of the folder with the most ready units, so that the folder changes
 /// rarely.
-fn runs(members: &[usize], home: &[usize], needs: &[Vec<usize>]) -> Vec<Vec<usize>> {
+fn split_into_runs(members: &[usize], home: &[usize], needs: &[Vec<usize>]) -> Vec<Vec<usize>> {
     let member_set: BTreeSet<usize> = members.iter().copied().collect();
     let mut pending_needs: BTreeMap<usize, usize> = BTreeMap::new();
     let mut needed_by: BTreeMap<usize, Vec<usize>> = BTreeMap::new();

@@ -101,7 +101,7 @@ fn is_below(path: &str, folder: &str) -> bool {
 /// A folder that does not fit is split: its own files form groups, a subfolder that fits is a
 /// group, and a larger subfolder is split in turn. Neighbouring groups of one folder are joined
 /// while they fit.
-pub(super) fn by_directory(limits: &TaskLimits<'_>) -> Vec<Vec<usize>> {
+pub(super) fn group_by_directory(limits: &TaskLimits<'_>) -> Vec<Vec<usize>> {
     let all: Vec<usize> = (0..limits.files.len()).collect();
     let mut groups = Vec::new();
     let mut pending = vec![(0_usize, all)];
@@ -190,7 +190,7 @@ mod tests {
     fn shown(list: &[(&str, u64)], max_files: usize, max_lines: u64) -> Vec<String> {
         let files = files(list);
         let limits = TaskLimits { files: &files, max_files, max_lines, max_tokens: u64::MAX };
-        let drafts = by_directory(&limits);
+        let drafts = group_by_directory(&limits);
         let drafts = drafts.into_iter().map(|f| Draft::new(limits.folder(&f), f)).collect();
         let text = |d: &Draft| {
             let part = d.part.map_or(String::new(), |n| format!("#{n}"));

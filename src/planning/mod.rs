@@ -123,8 +123,8 @@ pub(crate) fn plan(
 ) -> Result<PlanningResult> {
     let (files, unplanned) = files::plan_files(repo, base, spec, cache)?;
     let mut warnings = match spec.token_limit {
-        Some(limit) => too_large(&files, limit),
-        None => larger_than_a_window(&files).into_iter().collect(),
+        Some(limit) => token_limit_warnings(&files, limit),
+        None => window_warning(&files).into_iter().collect(),
     };
     let is_ordered = spec.order == TaskOrder::Dependency;
     let by_dependency = spec.group == Grouping::Dependency && spec.listed.is_none();
@@ -158,7 +158,7 @@ pub(crate) fn plan(
 }
 
 /// Returns a warning for each file that exceeds the token limit by itself.
-fn too_large(files: &[files::PlanFile], limit: TokenLimit) -> Vec<String> {
+fn token_limit_warnings(files: &[files::PlanFile], limit: TokenLimit) -> Vec<String> {
     let large = files.iter().filter(|file| file.tokens > limit.max_tokens);
     let warnings = large.map(|file| {
         format!(
@@ -173,9 +173,8 @@ fn too_large(files: &[files::PlanFile], limit: TokenLimit) -> Vec<String> {
 /// The context window of common models, in tokens, for jobs that name none.
 const COMMON_WINDOW: u64 = 200_000;
 
-/// Returns a warning about files of which each alone exceeds a common context window, by the
-/// estimated number of tokens.
-fn larger_than_a_window(files: &[files::PlanFile]) -> Option<String> {
+/// Returns a warning about the files whose estimated tokens exceed a common context window.
+fn window_warning(files: &[files::PlanFile]) -> Option<String> {
     let mut large = files.iter().filter(|file| file.tokens > COMMON_WINDOW);
     let first = large.next()?;
     let more = match large.count() {

@@ -90,11 +90,11 @@ fn is_faithful(path: &str, plain: &str) -> bool {
         && plain != TOP
         && plain != "result"
         && !plain.starts_with('-')
-        && !looks_split(plain)
+        && !ends_like_a_part(plain)
 }
 
 /// Returns true if a name ends like the name of a part.
-fn looks_split(plain: &str) -> bool {
+fn ends_like_a_part(plain: &str) -> bool {
     let stem = plain.trim_end_matches(|c: char| c.is_ascii_digit());
     stem.len() < plain.len() && stem.ends_with("_part_")
 }

@@ -31,7 +31,7 @@ pub(crate) struct PriorTask<'a> {
     pub task: &'a Task,
     /// The status of the task.
     pub status: PriorStatus,
-    /// True if, on the new base, somebody else than the task has changed a file of the task.
+    /// True if the new base has a change of the task's files that is not the task's own.
     pub stale: bool,
     /// The parts into which the task was split.
     pub parts: &'a [TaskId],
@@ -168,9 +168,9 @@ fn final_parts<'a>(
 fn unused_id(id: &TaskId, used_ids: &mut BTreeSet<TaskId>) -> Result<TaskId> {
     let mut number = 2;
     loop {
-        let candidate = TaskId::parse(&format!("{id}_part_{number}"))?;
-        if used_ids.insert(candidate.clone()) {
-            return Ok(candidate);
+        let new = TaskId::parse(&format!("{id}_part_{number}"))?;
+        if used_ids.insert(new.clone()) {
+            return Ok(new);
         }
         number += 1;
     }

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BinaryHeap};
 use crate::domain::id::TaskId;
 use crate::domain::plan::{Plan, Task};
 
-/// Returns the time until the last task is done, in the unit of `length`, which returns the time of
-/// a task.
+/// Returns the time until the last task is done. `length` returns the time that a task takes, in
+/// the same unit.
 ///
 /// At most `jobs` tasks run at a time. A task starts when its dependencies are done. Of the ready
 /// tasks, the first in the plan starts first.

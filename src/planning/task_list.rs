@@ -104,7 +104,7 @@ pub(super) fn tasks(
     ordering: ListOrdering<'_>,
 ) -> Result<(Vec<Task>, Vec<String>)> {
     let mut drafts: Vec<(&TaskLine, Vec<usize>)> = Vec::new();
-    let mut dropped = BTreeMap::new();
+    let mut left_out = BTreeMap::new();
     for task in listed {
         let mut task_files = Vec::new();
         for path in &task.files {
@@ -120,16 +120,16 @@ pub(super) fn tasks(
         task_files.sort_unstable();
         task_files.dedup();
         if task_files.is_empty() {
-            dropped.insert(describe(task), task.id.clone());
+            left_out.insert(describe(task), task.id.clone());
         } else {
             drafts.push((task, task_files));
         }
     }
     let mut warnings = Vec::new();
-    if let Some((first, _)) = dropped.iter().next() {
+    if let Some((first, _)) = left_out.iter().next() {
         warnings.push(format!(
             "{} of the listed tasks have no file that `include`, `exclude` and the scope leave in the plan, such as {first}",
-            dropped.len()
+            left_out.len()
         ));
     }
     let ids = ids(&drafts, files)?;
@@ -141,7 +141,7 @@ pub(super) fn tasks(
             match numbers.get(name.as_str()) {
                 Some(other) if *other != number => after[number].push(*other),
                 Some(_) => bail!("the task `{name}` waits for itself"),
-                None if dropped.values().any(|id| id.as_ref() == Some(name)) => {}
+                None if left_out.values().any(|id| id.as_ref() == Some(name)) => {}
                 None => {
                     bail!("the task `{}` waits for a task that is not listed: {name}", ids[number])
                 }

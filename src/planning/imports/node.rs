@@ -185,8 +185,8 @@ impl NodeResolver {
     ) -> Option<PathBuf> {
         let mut dir = split(from).0;
         let settings = loop {
-            let candidates = ["tsconfig.json", "jsconfig.json"].map(|name| join(dir, name));
-            if candidates.iter().any(|path| self.tree.has_file(path)) {
+            let settings_files = ["tsconfig.json", "jsconfig.json"].map(|name| join(dir, name));
+            if settings_files.iter().any(|path| self.tree.has_file(path)) {
                 break to_virtual(&join(dir, "tsconfig.json"));
             }
             if dir.is_empty() {

@@ -17,7 +17,7 @@ pub(super) fn is_source(path: &str) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PythonToken<'a> {
     Word(&'a str),
-    /// Any other character but white space.
+    /// Any other character except white space.
     Mark(char),
     /// The end of a statement.
     End,
@@ -146,7 +146,7 @@ fn string_length(text: &str, quote: char) -> usize {
 /// A resolver for Python imports.
 pub(super) struct PythonResolver<'t> {
     tree: &'t TreePaths,
-    /// The search path for top-level modules, which all files share.
+    /// The folders in which all files find top-level modules.
     roots: Vec<String>,
     /// Folders with Python files at any depth. A folder without an `__init__.py` is a namespace
     /// package.

@@ -93,7 +93,7 @@ impl RustResolver {
                         .library(home, name)
                         .and_then(|library| library.modules.get("").cloned()),
                     ImportFact::RustPath(inside, path) => {
-                        self.named(home, &below(module, inside), path)
+                        self.file_of_path(home, &below(module, inside), path)
                     }
                     ImportFact::Import(_)
                     | ImportFact::Require(_)
@@ -114,7 +114,7 @@ impl RustResolver {
     }
 
     /// Returns the file with the item to which a path in a module leads.
-    fn named(&self, home: &Crate, module: &str, path: &str) -> Option<String> {
+    fn file_of_path(&self, home: &Crate, module: &str, path: &str) -> Option<String> {
         let mut parts = path.split("::").peekable();
         let mut at: Vec<&str> = module.split("::").filter(|p| !p.is_empty()).collect();
         match *parts.peek()? {

@@ -19,8 +19,8 @@ use crate::planning::tree_paths::{TreePaths, join, normalize, split, text};
 const TOP: &str = "/harness/base/tree";
 /// The folder of installed packages.
 pub(super) const MODULES: &str = "node_modules";
-/// Folders that builds write to, below the folder of a package. A folder that the commit has is not
-/// a build folder.
+/// Folders that builds write to, below the folder of a package. A folder that exists in the commit
+/// is not a build folder.
 const BUILT: [&str; 12] = [
     "dist", "build", "lib", "out", "output", "esm", "cjs", "es", "types", "typings", "dist-es",
     "dist-cjs",
@@ -219,7 +219,7 @@ impl TreeFiles {
     }
 
     /// Returns a TypeScript settings file with two changes. References to files that are not in the
-    /// tree are removed, since settings that extend a missing package could not be read. `allowJs`
+    /// tree are removed, since the resolver refuses settings that extend a missing file. `allowJs`
     /// is set, so that the settings also apply to JavaScript files.
     fn typescript_settings(&self, dir: &str, mut text: String) -> String {
         if json_strip_comments::strip(&mut text).is_err() {
