@@ -43,7 +43,7 @@ impl UrlLoader for NoOtherDocuments {
 }
 
 impl JsonSchema {
-    /// Parses a schema. The error names the location within it.
+    /// Parses a schema. The error names the location within the schema.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let value: Value = serde_json::from_str(text).map_err(|e| anyhow!("not JSON: {e}"))?;
         let mut compiler = Compiler::new();

@@ -31,7 +31,8 @@ pub(crate) fn parse_prefix(text: &str) -> Option<(Value, usize)> {
 /// text. Only values change, never the structure.
 fn repair(text: &str) -> Option<(String, usize)> {
     let mut repair = Repair { text, at: 0, depth: 0, out: String::with_capacity(text.len()) };
-    // The kind of the last token. Prose between braces is refused at its first word.
+    // The first character of the last token. A word outside of the place of a value shows that the
+    // text is prose, not JSON.
     let mut last = ':';
     while let Some(c) = repair.peek() {
         if c.is_whitespace() {
@@ -99,7 +100,7 @@ impl Repair<'_> {
         }
     }
 
-    /// Keeps a literal, or replaces a word that is no JSON with `null`.
+    /// Keeps a literal. Replaces a word that is no JSON with `null`.
     fn word(&mut self) {
         let start = self.at;
         while let Some(c) = self.peek() {

@@ -20,7 +20,7 @@ const MAX_OWN_COMMITS: usize = 256;
 /// The number of commits whose messages are kept.
 const MAX_MESSAGES: usize = 1_000;
 
-/// The number of commits between a train's base and the target's history that are read.
+/// The number of commits that are read between a train's base and the target's history.
 const MAX_CARS_AHEAD: usize = 1_000;
 
 /// An entry that wants a place in a train.
@@ -34,7 +34,8 @@ pub struct CarRequest<'a> {
     pub merge: MergeStyle,
     /// The kind of work: it decides the author and the message of the landed commit.
     pub subject: CarSubject<'a>,
-    /// The fork point, if it is recorded. The tip of a squashed branch counts if it is nearer.
+    /// The fork point, if it is recorded. A squashed branch's tip that is nearer to the candidate
+    /// takes precedence.
     pub base: Option<&'a Oid>,
 }
 
@@ -87,8 +88,8 @@ struct CarsAhead {
 }
 
 impl CarsAhead {
-    /// Reads the commits from `onto` down to the known history. A lane stands on cars that have not
-    /// landed.
+    /// Reads the commits from `onto` down to the known history. There are such commits if `onto` is
+    /// a car of a train that has not landed.
     fn read(repo: &Repo, onto: &Oid, history: &TargetHistory) -> Result<Self> {
         let mut ahead = Self::default();
         let mut next = Some(onto.clone());
@@ -122,7 +123,7 @@ impl TrainBuilder<'_> {
             let own = self.own_commits(request, history, &ahead)?;
             match self.merger.merge(&own.bases, &tip, request.candidate)? {
                 MergeResult::Clean { tree } => {
-                    let commits = self.texts(request, &own, &tip, (history, &ahead))?;
+                    let commits = self.branch_commits(request, &own, &tip, (history, &ahead))?;
                     let commit = self.commit(request, &commits, &tip, &tree)?;
                     match request.merge {
                         // If the fork point was not reached, only the tip is known to be the
@@ -172,7 +173,7 @@ impl TrainBuilder<'_> {
         changes.into_iter().flatten().map(|change| change.path).collect()
     }
 
-    /// Returns the fork point of an entry, or the first of several.
+    /// Returns the fork point of an entry, or the first merge base if there are several.
     pub(crate) fn base(
         &self,
         onto: &Oid,
@@ -263,7 +264,7 @@ impl TrainBuilder<'_> {
 
     /// Reads the own commits of a branch, oldest first. Merges are left out, and so are the commits
     /// of landed branches on which the branch is stacked.
-    fn texts(
+    fn branch_commits(
         &self,
         request: &CarRequest<'_>,
         own: &OwnCommits,

@@ -1,5 +1,5 @@
-//! The record of a target's history: its first-parent line, and the branches and tasks that the
-//! commits of the line landed.
+//! The history of a target: its first-parent line, and the branches and tasks that the commits of
+//! the line landed.
 //!
 //! The trailers of the commits are the proof. The target journal is not enough: a mirror taken in
 //! the middle of a push can hold a target that is newer than its journal.
@@ -25,7 +25,7 @@ pub(crate) enum LandedWork {
     Task(RunId, TaskId),
 }
 
-/// The name of the entry in a queue.
+/// Formats the name of the queue entry.
 impl std::fmt::Display for LandedWork {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -53,7 +53,8 @@ pub struct TargetHistory {
     /// The first-parent line, oldest first.
     line: Vec<LineCommit>,
     positions: HashMap<Oid, usize>,
-    /// True if nothing older will be read: the line begins with a root, or was cut.
+    /// True if nothing older will be read: the line begins with a root commit or has reached
+    /// `MAX_LINE`.
     complete: bool,
     /// The position of the newest merge commit, or 0 if no commit is a merge.
     newest_merge: usize,
@@ -103,7 +104,7 @@ impl TargetHistory {
         Ok(())
     }
 
-    /// Drops the newest commits. Somebody has set the target back.
+    /// Drops the newest commits, which the target has lost: somebody has set it back.
     fn truncate(&mut self, length: usize) {
         if length < self.line.len() {
             let mut line = std::mem::take(&mut self.line);
@@ -143,8 +144,8 @@ impl TargetHistory {
         by.is_some_and(|by| by.iter().any(|revert| !self.is_reverted(revert)))
     }
 
-    /// Returns the line from a commit to a later one, both included, oldest first. Empty unless
-    /// both are on the line.
+    /// Returns the commits of the line from one commit to a later commit, both included, oldest
+    /// first. Empty unless both are on the line.
     pub(crate) fn between(&self, from: &Oid, to: &Oid) -> Vec<Oid> {
         let position = |commit| self.positions.get(commit).copied();
         let (Some(from), Some(to)) = (position(from), position(to)) else { return Vec::new() };
@@ -163,8 +164,8 @@ impl TargetHistory {
     }
 
     /// Returns true if `commit` is on the first-parent line and no later commit of the line is a
-    /// merge. `commit` itself may be a merge. Then `commit` is the merge base of the target and of
-    /// every commit whose only parent is `commit`, without a walk through history.
+    /// merge. `commit` itself may be a merge. In this case `commit` is the merge base of the target
+    /// and every commit whose only parent is `commit`, so no walk through history is needed.
     pub(crate) fn is_linear_since(&self, commit: &Oid) -> bool {
         self.positions.get(commit).is_some_and(|at| *at >= self.newest_merge)
     }
@@ -176,8 +177,8 @@ impl TargetHistory {
         landing.is_some_and(|landing| !self.is_reverted(&landing.id))
     }
 
-    /// Returns the commit that landed the branch's commit, if the line landed it at the commit
-    /// `since` or later. A commit `since` that is not on the line counts as older than the line.
+    /// Returns the commit that landed `candidate` for the entry, if this commit is not older than
+    /// `since`. If `since` is not on the line, every commit of the line counts.
     pub(crate) fn landed_since(
         &self,
         entry: &EntryId,
@@ -191,8 +192,8 @@ impl TargetHistory {
         same.then_some(&commit.id)
     }
 
-    /// Returns the commit that reverted a candidate that the target's history contains: the commit
-    /// of the line that brought the candidate was reverted, and the revert was not.
+    /// Returns the commit that reverted a candidate: it reverts the commit of the line that brought
+    /// the candidate to the target, and was not reverted itself.
     pub(crate) fn reverted_by(&self, repo: &Repo, candidate: &Oid) -> Result<Option<&Oid>> {
         for (landing, by) in &self.reverts {
             let Some(revert) = by.iter().find(|revert| !self.is_reverted(revert)) else { continue };

@@ -1,4 +1,5 @@
-//! The merge of a candidate onto a commit of the target. The result is git's.
+//! The merge of a candidate onto a commit of the target. The result is the same as with `git
+//! merge`.
 //!
 //! If the two sides changed different files and removed nothing, each file is taken from the side
 //! that changed it, in memory. Everything else is left to `git merge-tree`: content, renames,
@@ -47,8 +48,8 @@ pub(crate) enum MergeResult {
     },
 }
 
-/// The paths that the target has changed since a merge base; `None` if it has removed some or
-/// changed types.
+/// The paths that the target has changed since a merge base; `None` if the target has removed a
+/// path or changed a type.
 type TargetChanges = Option<Arc<ChangedPaths>>;
 
 /// Merges candidates onto commits of the target.
@@ -88,7 +89,7 @@ impl Merger {
     }
 
     /// Returns the paths in which a candidate conflicts with a commit, or `None` if the two merge
-    /// cleanly. Nothing is kept of the merge.
+    /// cleanly. No object of the merge is kept.
     pub(crate) fn conflict(
         &self,
         bases: &MergeBases,
@@ -157,8 +158,8 @@ impl Merger {
         }
     }
 
-    /// Returns what the target changed from `base` to `onto`, with the key under which the change
-    /// is remembered.
+    /// Returns the paths that the target changed from `base` to `onto`, with their key in
+    /// `changes`.
     fn target_changes(&self, base: &Oid, onto: &Oid) -> Result<((Oid, Oid), TargetChanges)> {
         let repo = self.store.repo();
         let key = (base.clone(), repo.tree_of(onto)?);
@@ -184,7 +185,7 @@ impl Merger {
         remembered.insert(key, changes);
     }
 
-    /// Merges by path if that is certain to be git's result. Returns the merged tree.
+    /// Merges by path and returns the merged tree. Returns `None` if git's result might differ.
     fn by_path(&self, base: &Oid, onto: &Oid, candidate: &Oid) -> Result<Option<Oid>> {
         let repo = self.store.repo();
         let Some(change) = repo::simple_change(repo, base, candidate)? else { return Ok(None) };
@@ -220,8 +221,8 @@ impl Merger {
             MergeBases::Recorded(base) if git.takes_merge_base() => {
                 (Some(base.as_str()), onto.clone(), candidate.clone())
             }
-            // This git cannot be given a merge base, so make two commits whose only merge base is
-            // the recorded one.
+            // This version of git has no option for the merge base, so make two commits whose only
+            // merge base is the recorded one.
             MergeBases::Recorded(base) => {
                 (None, self.on_base(base, onto)?, self.on_base(base, candidate)?)
             }

@@ -94,7 +94,8 @@ pub(super) fn landed_work(message: &str) -> Option<LandedWork> {
     Some(LandedWork::Branch(entry, Oid::parse(trailers.get(WORK)?).ok()?))
 }
 
-/// Returns the start of the id of the commit that `git revert` says a message's commit reverts.
+/// Returns the id, possibly abbreviated, in the sentence that `git revert` writes about the
+/// reverted commit.
 pub(super) fn reverted_commit(message: &str) -> Option<String> {
     let start = message.lines().find_map(|line| line.strip_prefix("This reverts commit "))?;
     let id: String = start.chars().take_while(char::is_ascii_hexdigit).collect();

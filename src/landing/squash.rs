@@ -1,4 +1,4 @@
-//! The author and the message of a squashed branch: nobody's name and no sentence is lost.
+//! The message of a squashed branch. It keeps every author and every sentence.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,8 @@ struct MessageParts<'a> {
     trailers: Vec<&'a str>,
 }
 
-/// Returns the message of a squash of `commits`, oldest first, with the given trailers of our own.
+/// Returns the message of a squash of `commits`, which are sorted oldest first. `own_trailers` are
+/// added at the end.
 pub(super) fn message(commits: &[AuthoredCommit], own_trailers: &str) -> String {
     let parts: Vec<MessageParts<'_>> =
         commits.iter().map(|commit| MessageParts::of(&commit.message)).collect();
@@ -87,7 +88,7 @@ impl<'a> MessageParts<'a> {
     }
 }
 
-/// Splits the first paragraph off.
+/// Splits a text into its first paragraph and the rest.
 fn split_paragraph(text: &str) -> (&str, &str) {
     let mut at = 0;
     for line in text.split_inclusive('\n') {
@@ -112,8 +113,9 @@ fn last_paragraph(text: &str) -> usize {
     start
 }
 
-/// Returns the trailers of a paragraph, or `None` if the paragraph is text. As for git, all lines
-/// must be trailers, or at least a quarter if git itself wrote one of them.
+/// Returns the trailers of a paragraph, or `None` if the paragraph is text. As in git, all lines
+/// must be trailers, or at least a quarter of the lines if one of them is a trailer that git itself
+/// writes.
 fn trailers(paragraph: &str) -> Option<Vec<&str>> {
     let mut found: Vec<&str> = Vec::new();
     let (mut others, mut by_git) = (0, false);

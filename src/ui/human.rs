@@ -11,23 +11,23 @@ use crate::domain::termination::Termination;
 use crate::domain::verdict::{Finding, Verdict};
 
 /// Returns the progress line for a task event, or `None` for an event that a person need not read.
-/// `alive` is true with a live display: the display shows the running tasks, so their starts get no
+/// `has_display` is true with a live display, which shows the running tasks, so their starts get no
 /// line. `ended` is the number of tasks that had ended after the event.
 pub(crate) fn task_line(
     id: &TaskId,
     event: &TaskEvent,
     (ended, state): (usize, &RunState),
-    alive: bool,
+    has_display: bool,
 ) -> Option<String> {
     let task = state.tasks.label(id);
-    // A task that has landed or handed in gets no later attempt.
+    // A task that has landed or handed in did so in its last attempt.
     let attempt = state.tasks.get(id).map_or(0, |t| t.attempt);
     let word = |word: &str, rest: String| {
         Some(format!("[{ended:>4}/{}] {word:<9} {task}{rest}", state.tasks.len()))
     };
     match &event.kind {
         TaskEventKind::Created => None,
-        TaskEventKind::Started { attempt, resumed, .. } if !alive => word(
+        TaskEventKind::Started { attempt, resumed, .. } if !has_display => word(
             if *resumed { "resumed" } else { "started" },
             if *attempt > 1 { format!(" (attempt {attempt})") } else { String::new() },
         ),
@@ -62,7 +62,7 @@ pub(crate) fn task_line(
                 word("rejected", format!(": attempt {attempt}, by the evaluator"))
             }
             Verdict::Errored(why) => {
-                word("waits", format!(": no opinion of attempt {attempt}: {why}"))
+                word("waits", format!(": no verdict on attempt {attempt}: {why}"))
             }
         },
         TaskEventKind::ReviewRequested => word("to review", String::new()),
@@ -118,8 +118,10 @@ pub(crate) fn run_line(event: &RunEvent, state: &RunState) -> Option<String> {
             Some("the landing checks FAIL on the base".into())
         }
         RunEventKind::Paused(why) => Some(format!("starting nothing new: {why}")),
-        RunEventKind::Resumed { canary: true, .. } => Some("going on, one task first".into()),
-        RunEventKind::Resumed { .. } => Some("going on".into()),
+        RunEventKind::Resumed { canary: true, .. } => {
+            Some("continuing; one task runs first".into())
+        }
+        RunEventKind::Resumed { .. } => Some("continuing".into()),
         RunEventKind::Halted { reason, .. } => Some(format!("halted: {reason}")),
         RunEventKind::Account(account) => account_line("agent", account, event.at),
         RunEventKind::EvaluatorAccount(account) => account_line("evaluator", account, event.at),
@@ -192,13 +194,14 @@ pub(crate) fn failures(state: &RunState) -> Vec<String> {
         let named = group.tasks.iter().take(NAMED);
         let names: Vec<_> = named.map(|task| state.tasks.label(task)).collect();
         lines.push(format!("  {tasks} failed alike ({}): {}{more}", group.cause, names.join(", ")));
-        let said = group.tasks.first().and_then(|t| state.tasks.get(t)?.reason.clone());
-        lines.extend(said.map(|said| format!("    {said}")));
+        let reason = group.tasks.first().and_then(|t| state.tasks.get(t)?.reason.clone());
+        lines.extend(reason.map(|reason| format!("    {reason}")));
     }
     lines
 }
 
-/// Returns a line for each failed or skipped task that blocks others, with their number.
+/// Returns a line for each failed or skipped task that blocks others, with the number of blocked
+/// tasks.
 pub(crate) fn blocked(state: &RunState) -> Vec<String> {
     let mut by: std::collections::BTreeMap<TaskId, usize> = Default::default();
     for cause in machine::blocked(state).into_values() {
@@ -213,12 +216,12 @@ pub(crate) fn blocked(state: &RunState) -> Vec<String> {
     by.into_iter().map(line).collect()
 }
 
-/// Returns the name of a failed or skipped task, with the reason.
+/// Returns the id of a failed or skipped task, with the reason.
 pub(crate) fn because(state: &RunState, cause: &TaskId) -> String {
     let s = state.tasks.get(cause);
     let what = if s.is_some_and(|s| s.phase == Phase::Skipped) { "was skipped" } else { "failed" };
-    let said = s.and_then(|s| s.reason.as_deref()).map_or_else(String::new, |r| format!(": {r}"));
-    format!("`{cause}`, which {what}{said}")
+    let reason = s.and_then(|s| s.reason.as_deref()).map_or_else(String::new, |r| format!(": {r}"));
+    format!("`{cause}`, which {what}{reason}")
 }
 
 /// Returns cost and tokens as text.
@@ -241,14 +244,14 @@ pub(crate) fn spend(spend: Spend) -> String {
     }
     let silent = spend.sessions_without_tokens.max(spend.sessions_without_cost);
     if silent > 0 && silent < sessions {
-        parts.push(format!("without {} that did not say", number(silent as usize, "session")));
+        parts.push(format!("without {} that reported nothing", number(silent as usize, "session")));
     }
     parts.join("; ")
 }
 
 /// Returns a count with its noun: `1 task`, `24 tasks`.
-pub(crate) fn number(n: usize, thing: &str) -> String {
-    format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
+pub(crate) fn number(n: usize, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
 /// Returns a duration in one or two units: `850 ms`, `42.0 s`, `3 min 5 s`, `2 h 10 min`.

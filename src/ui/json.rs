@@ -24,7 +24,7 @@ pub(crate) struct StatusContext {
     pub driver: Option<String>,
     /// Facts that no event records.
     pub facts: RunFacts,
-    /// The thing that the run waits for.
+    /// The wait of the run, and the next command.
     pub outlook: Option<Outlook>,
     /// The tasks whose landing is under way.
     pub landing: BTreeSet<TaskId>,
@@ -177,7 +177,7 @@ fn failure_group(group: FailureGroup) -> cli::FailureGroup {
     cli::FailureGroup { cause: group.cause, tasks }
 }
 
-/// Returns the name of the file that a task has handed in, in git's form `<commit>:<path>`.
+/// Returns the file that a task has handed in, as `<commit>:<path>`.
 pub(crate) fn output(s: &TaskState, path: Option<&str>) -> Option<String> {
     let handed_in = s.phase == Phase::Done && s.landed.is_none();
     let candidate = s.candidate.as_ref().filter(|_| handed_in)?;

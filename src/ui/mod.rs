@@ -26,7 +26,7 @@ use crate::store::ForeignMove;
 pub(crate) struct Ui {
     quiet: bool,
     progress: Option<progress::Display>,
-    /// The first error of writing a result.
+    /// The first error when writing a result.
     write_error: OnceLock<std::io::Error>,
 }
 
@@ -38,8 +38,8 @@ impl Ui {
 
     /// Creates an output that shows progress: a live display on a terminal, lines elsewhere.
     pub(crate) fn with_progress(quiet: bool, total: usize) -> Self {
-        let alive = !quiet && std::io::stderr().is_terminal();
-        let progress = alive.then(|| progress::Display::new(total));
+        let has_display = !quiet && std::io::stderr().is_terminal();
+        let progress = has_display.then(|| progress::Display::new(total));
         Self { quiet, progress, write_error: OnceLock::new() }
     }
 
@@ -59,7 +59,7 @@ impl Ui {
         }
     }
 
-    /// Returns the first error of writing a result, such as a full disk.
+    /// Returns the first error when writing a result, such as a full disk.
     pub(crate) fn write_error(&self) -> Option<&std::io::Error> {
         self.write_error.get()
     }
@@ -137,7 +137,7 @@ impl Ui {
     pub(crate) fn report(&mut self, report: &RunReport) {
         let line = match report {
             RunReport::Task { task, event, ended, state } => {
-                human::task_line(task, event, (*ended, state), self.alive())
+                human::task_line(task, event, (*ended, state), self.has_display())
             }
             RunReport::Run(event, state) => human::run_line(event, state),
             RunReport::Note(text) => Some(format!("note: {text}")),
@@ -156,7 +156,7 @@ impl Ui {
     }
 
     /// Returns true if there is a live display.
-    pub(crate) fn alive(&self) -> bool {
+    pub(crate) fn has_display(&self) -> bool {
         self.progress.is_some()
     }
 
@@ -167,7 +167,7 @@ impl Ui {
         }
     }
 
-    /// Replaces the screen of `--watch`.
+    /// Prints a new state of `--watch`: replaces the screen on a terminal, and appends elsewhere.
     pub(crate) fn redraw(&self, text: &str) {
         if std::io::stdout().is_terminal() {
             self.result(&format!("\x1b[H\x1b[2J{text}"));
@@ -178,7 +178,7 @@ impl Ui {
 }
 
 /// Escapes control characters (except newline and tab) and characters that change the direction of
-/// writing: agents and file names must not control the terminal.
+/// text: output of agents and file names must not control the terminal.
 pub(crate) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {

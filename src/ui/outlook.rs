@@ -1,4 +1,4 @@
-//! The thing that a run waits for, and the next command that helps: for people and for `--json`.
+//! The wait of a run and the next command that helps, for people and for `--json`.
 
 use super::human;
 use crate::ambient;
@@ -9,7 +9,7 @@ use crate::domain::state::RunState;
 use crate::store::layout;
 use crate::wire::cli;
 
-/// The names with which a command finds a run.
+/// Facts that decide how a command has to name a run and its target.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RunNaming {
     /// True if the repository has no other run, so that commands need not name this one.
@@ -24,7 +24,7 @@ pub(crate) struct RunNaming {
     pub hands_in: bool,
 }
 
-/// The thing that a run waits for, and the next command.
+/// The wait of a run, and the next command.
 #[derive(Debug)]
 pub(crate) struct Outlook {
     pub wait: RunWait,
@@ -80,7 +80,7 @@ impl Outlook {
     }
 }
 
-/// Describes the thing that a run waits for.
+/// Describes a wait on one line.
 fn line(wait: &RunWait) -> String {
     let attempts = |n: usize| human::number(n, "attempt");
     match wait {

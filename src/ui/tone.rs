@@ -7,7 +7,7 @@ use anstyle::{AnsiColor, Color, Style};
 pub(crate) enum Tone {
     /// No emphasis.
     Plain,
-    /// Less than plain text.
+    /// Less visible than plain text.
     Faint,
     /// Headings.
     Strong,

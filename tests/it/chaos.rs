@@ -23,7 +23,7 @@ fn go_on(sandbox: &Sandbox, acknowledged: &mut BTreeSet<String>) {
         match output.code {
             0 => return,
             137 => {}
-            _ => panic!("going on came to an unexpected end\n{output}"),
+            _ => panic!("the resumed run came to an unexpected end\n{output}"),
         }
     }
     panic!("it does not come to an end");
