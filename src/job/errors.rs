@@ -84,17 +84,17 @@ pub(crate) fn position(text: &str, offset: usize) -> (usize, usize) {
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
-/// Returns the candidate with the smallest edit distance to a written name, if the candidate is
+/// Returns the known name with the smallest edit distance to a written name, if the known name is
 /// close enough to suggest.
 pub(crate) fn suggest<'k>(
     written: &str,
-    candidates: impl IntoIterator<Item = &'k str>,
+    known: impl IntoIterator<Item = &'k str>,
 ) -> Option<&'k str> {
     // A third of the letters may be wrong: `tiemout` suggests `timeout`, but `colour` does not
     // suggest `goal`.
     let allowed = (written.chars().count() / 3).max(1);
     let lower = written.to_lowercase().replace('_', "-");
-    candidates
+    known
         .into_iter()
         .map(|name| {
             (strsim::damerau_levenshtein(&lower, &name.to_lowercase().replace('_', "-")), name)
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn nearest_suggests_only_close_names() {
+    fn only_close_names_are_suggested() {
         assert_eq!(suggest("tiemout", ["timeout", "prompt"]), Some("timeout"));
         assert_eq!(suggest("idle_timeout", ["timeout", "idle-timeout"]), Some("idle-timeout"));
         assert_eq!(suggest("colour", ["goal", "name"]), None);

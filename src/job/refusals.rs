@@ -4,7 +4,7 @@
 use super::parse;
 
 /// Whole files.
-const WHOLE: &[(&str, &str)] = &[
+const WHOLE_FILES: &[(&str, &str)] = &[
     ("", r#"j:1:1: `goal` is missing in [job]
 hint: say in a sentence what is to be done: `goal = "…"` in [job]
 j:1:1: `agent` is missing in the job file
@@ -84,8 +84,8 @@ command = ["a", 1]"#, r#"j:4:17: `command` in [agent] must hold only strings, no
 hint: write it like `command = ["program", "argument"]`"#),
 ];
 
-/// Lines that follow an `[agent]` and a `[job]` section, so they belong to `[job]`. The first is
-/// line 5.
+/// Ends of files that begin with `[agent]` and `[job]`, so that their first lines belong to `[job]`.
+/// They start at line 5.
 const IN_JOB: &[(&str, &str)] = &[
     (
         r#"name = "JS to TS""#,
@@ -128,9 +128,9 @@ hint: known are `name`, `goal`, `base`, `target`, `kind` and `base-check`",
     ),
 ];
 
-/// Lines that follow a `[job]` and an `[agent]` section: keys of `[agent]`, and other sections. The
-/// first is line 5.
-const AFTERWARDS: &[(&str, &str)] = &[
+/// Ends of files that begin with `[job]` and `[agent]`, so that their first lines belong to
+/// `[agent]`. They start at line 5.
+const IN_AGENT: &[(&str, &str)] = &[
     (r#"tiemout = "30m""#, "j:5:1: unknown key `tiemout` in [agent]
 hint: did you mean `timeout`?"),
     (r#"idle_timeout = "30m""#, "j:5:1: unknown key `idle_timeout` in [agent]
@@ -402,7 +402,8 @@ protect = ["/ci"]"#, r#"j:6:12: `protect` in [scope] holds an absolute path: "/c
 hint: globs are matched from the repository's top: leave the leading `/` out"#),
 ];
 
-/// Lines that follow a `[job]` section with `kind = "report"`. The first is line 6.
+/// Ends of files that begin with `[agent]` and a `[job]` with `kind = "report"`. They start at line
+/// 6.
 const IN_REPORT: &[(&str, &str)] = &[
     (
         r#"[output]
@@ -410,7 +411,7 @@ path = "a"
 [queue]
 review = "required""#,
         r#"j:9:10: `review` in [queue] cannot be "required" with `kind = "report"`
-hint: what is handed in does not land; `[evaluate]` can judge it"#,
+hint: an output file does not land; `[evaluate]` can judge it"#,
     ),
     (
         r#"[output]
@@ -433,7 +434,7 @@ path = "out/""#,
 path = "r.json"
 merge = "command""#,
         r#"j:6:1: `command` is missing in [output]
-hint: it is told a line of JSON for each output: `command = ["./join.py"]`"#,
+hint: it reads a line of JSON for each output: `command = ["./join.py"]`"#,
     ),
     (
         r#"[output]
@@ -447,7 +448,7 @@ path = "r.json"
 [scope]
 write = ["a"]"#,
         r#"j:9:9: `write` in [scope] cannot be used with `kind = "report"`
-hint: its tasks may write what they hand in and nothing else"#,
+hint: its tasks may write only the output file"#,
     ),
     (
         r#"[output]
@@ -459,7 +460,7 @@ when = ["landing"]"#,
         r#"j:10:10: `output` in [[check]] is not the file that is handed in: "s.json"
 hint: [output] says `path = "r.json"`
 j:11:9: `when` in [[check]] cannot be "landing" with `kind = "report"`
-hint: what is handed in does not land: leave `when` out"#,
+hint: an output file does not land: leave `when` out"#,
     ),
     (
         r#"[output]
@@ -483,9 +484,9 @@ fn allow_empty_is_refused_for_reports() {
 #[test]
 fn errors_have_exact_positions_messages_and_hints() {
     let tables = [
-        ("", WHOLE),
+        ("", WHOLE_FILES),
         ("[agent]\ncommand = [\"a\"]\n[job]\ngoal = \"g\"\n", IN_JOB),
-        ("[job]\ngoal = \"g\"\n[agent]\ncommand = [\"a\"]\n", AFTERWARDS),
+        ("[job]\ngoal = \"g\"\n[agent]\ncommand = [\"a\"]\n", IN_AGENT),
         ("[agent]\ncommand = [\"a\"]\n[job]\ngoal = \"g\"\nkind = \"report\"\n", IN_REPORT),
     ];
     for (before, rows) in tables {

@@ -95,13 +95,13 @@ pub(super) fn environment(section: &Section<'_>) -> Vec<String> {
             ValueError::new("holds names only, not `NAME=value`")
                 .hint("the value comes from the environment of `git harness start`")
         } else if name.text.is_empty() || !name.text.chars().all(is_allowed) {
-            ValueError::new(format!("holds what is no name of a variable: \"{}\"", name.text))
+            ValueError::new(format!("holds an invalid variable name: \"{}\"", name.text))
         } else if name.text.starts_with("GIT_") {
             ValueError::new(format!("cannot pass `GIT_*` on: \"{}\"", name.text))
                 .hint("these would point the agent at another repository or index than its own")
         } else if name.text.starts_with("HARNESS_") || matches!(name.text, "TERM" | "TMPDIR") {
             ValueError::new(format!(
-                "cannot pass on what is set for every attempt: \"{}\"",
+                "cannot pass on a variable that is set for every attempt: \"{}\"",
                 name.text
             ))
         } else {

@@ -188,7 +188,7 @@ fn when(section: &Section<'_>, possible: CheckWhen) -> CheckWhen {
             "task" => when.task = true,
             "landing" if !possible.landing => {
                 let error = ValueError::new("cannot be \"landing\" with `kind = \"report\"`")
-                    .hint("what is handed in does not land: leave `when` out");
+                    .hint("an output file does not land: leave `when` out");
                 section.add_error(word.at, "when", error);
             }
             "landing" => when.landing = true,
@@ -232,7 +232,7 @@ fn scope(section: &Section<'_>, output: Option<&OutputSection>) -> ScopeSection 
         for key in ["write", "always"] {
             if let Some(value) = section.find(key) {
                 let error = ValueError::new("cannot be used with `kind = \"report\"`")
-                    .hint("its tasks may write what they hand in and nothing else");
+                    .hint("its tasks may write only the output file");
                 section.add_error(value.span().start, key, error);
             }
         }
@@ -312,7 +312,7 @@ fn queue(section: &Section<'_>, kind: JobKind) -> QueueSection {
     let review = section.choice("review", &[("none", false), ("required", true)], false);
     if let (Some(value), true, JobKind::Report) = (section.find("review"), review, kind) {
         let error = ValueError::new("cannot be \"required\" with `kind = \"report\"`")
-            .hint("what is handed in does not land; `[evaluate]` can judge it");
+            .hint("an output file does not land; `[evaluate]` can judge it");
         section.add_error(value.span().start, "review", error);
     }
     QueueSection {

@@ -52,7 +52,7 @@ pub(super) fn output(top: &Section<'_>, kind: JobKind) -> Option<OutputSection> 
     if merge == MergeKey::Command && section.find("command").is_none() {
         section.missing(
             "command",
-            "it is told a line of JSON for each output: `command = [\"./join.py\"]`",
+            "it reads a line of JSON for each output: `command = [\"./join.py\"]`",
         );
     }
     if let (Some(value), true) = (section.find("command"), merge != MergeKey::Command) {
