@@ -33,7 +33,8 @@ pub(super) struct ClosedAccount {
 }
 
 impl ClosedAccount {
-    /// Returns the time before which no agent starts, with the reason, if agents are meant.
+    /// Returns the time before which no agent starts, with the reason. Returns `None` for the
+    /// account of evaluators.
     pub(super) fn of_agents(&self) -> Option<(Timestamp, String)> {
         let because = || self.because.clone().unwrap_or_else(|| "no reason was recorded".into());
         (self.sessions == AGENTS).then(|| (self.until, because()))
@@ -80,8 +81,8 @@ fn all_closed(store: &Store) -> Result<Vec<ClosedAccount>> {
 /// Returns the closed accounts of a run. An account that is closed for another preset or model than
 /// the job's does not count.
 pub(super) fn closed_accounts(state: &RunState, job: &Job) -> Vec<ClosedAccount> {
-    let agent = named(&job.agent);
-    let evaluator = job.evaluate.as_ref().map(|evaluate| named(&evaluate.agent));
+    let agent = agent_name(&job.agent);
+    let evaluator = job.evaluate.as_ref().map(|evaluate| agent_name(&evaluate.agent));
     let accounts =
         [(AGENTS, &state.account, Some(agent)), ("evaluator", &state.evaluator, evaluator)];
     let closed = |(sessions, account, current): (&'static str, &Account, Option<AgentName>)| {
@@ -98,7 +99,7 @@ pub(super) fn closed_accounts(state: &RunState, job: &Job) -> Vec<ClosedAccount>
     accounts.into_iter().filter_map(closed).collect()
 }
 
-fn named(agent: &AgentSection) -> AgentName {
+fn agent_name(agent: &AgentSection) -> AgentName {
     AgentName { preset: agent.preset.clone(), model: agent.model.clone() }
 }
 

@@ -22,10 +22,10 @@ const TOKENS_PER_SECOND: u64 = 50;
 const OVERHEAD_MS: u64 = 20_000;
 
 /// The tokens that an evaluator writes. An assumption.
-const OPINION: u64 = 500;
+const EVALUATION_OUTPUT: u64 = 500;
 
 /// Returns the number of tokens that a session writes for sources of this size.
-fn written(kind: JobKind, sources: u64) -> u64 {
+fn written_tokens(kind: JobKind, sources: u64) -> u64 {
     match kind {
         JobKind::Change => sources,
         // A finding has about a hundred tokens, and there is one for some hundred lines.
@@ -33,14 +33,15 @@ fn written(kind: JobKind, sources: u64) -> u64 {
     }
 }
 
-/// Returns the tokens of one session of each task, and those of the evaluators.
-fn sessions(plan: &Plan, kind: JobKind, prompt: u64) -> (Tokens, Tokens) {
+/// Returns the tokens that one session of each task takes, and the tokens that one evaluation of
+/// each task takes.
+fn session_tokens(plan: &Plan, kind: JobKind, prompt: u64) -> (Tokens, Tokens) {
     let count = plan.tasks.len() as u64;
     let sources: u64 = plan.tasks.iter().map(|task| task.tokens).sum();
-    let output = written(kind, sources);
+    let output = written_tokens(kind, sources);
     let agents = Tokens { input: sources + prompt * count, output, ..Tokens::default() };
     let read = agents.input + output;
-    (agents, Tokens { input: read, output: OPINION * count, ..Tokens::default() })
+    (agents, Tokens { input: read, output: EVALUATION_OUTPUT * count, ..Tokens::default() })
 }
 
 /// Returns the cost of tokens at the price of a preset's model, or the reason why it is unknown.
@@ -68,7 +69,7 @@ enum PricedTokens {
 /// Formats the estimate for people. `prompt` is the number of tokens of one task's prompt.
 pub(super) fn text(job: &LoadedJob, plan: &Plan, prompt: u64) -> String {
     let kind = job.job.job.kind;
-    let (agents, evaluators) = sessions(plan, kind, prompt);
+    let (agents, evaluators) = session_tokens(plan, kind, prompt);
     let agent_cost = cost(&job.preset, "agent", job.job.agent.model.as_deref(), agents);
     let evaluator = job.job.evaluate.as_ref().zip(job.evaluator.as_ref());
     let evaluator_cost =
@@ -80,9 +81,9 @@ pub(super) fn text(job: &LoadedJob, plan: &Plan, prompt: u64) -> String {
             format!("unknown cost ({why})")
         }
         (PricedTokens::Known(cost, model), None) => format!("{cost} at the price of {model}"),
-        (PricedTokens::Known(cost, model), Some(PricedTokens::Known(more, judge))) => {
+        (PricedTokens::Known(cost, model), Some(PricedTokens::Known(more, evaluator_model))) => {
             let total = Cost(cost.0.saturating_add(more.0));
-            format!("{total} at the prices of {model} and, for the evaluator, {judge}")
+            format!("{total} at the prices of {model} and, for the evaluator, {evaluator_model}")
         }
     };
     let tokens = match evaluator {
@@ -90,9 +91,10 @@ pub(super) fn text(job: &LoadedJob, plan: &Plan, prompt: u64) -> String {
         None => agents,
     };
     let jobs = job.job.limits.jobs;
-    let opinion = evaluator.map_or(0, |_| OVERHEAD_MS + OPINION * 1_000 / TOKENS_PER_SECOND);
+    let evaluation_ms =
+        evaluator.map_or(0, |_| OVERHEAD_MS + EVALUATION_OUTPUT * 1_000 / TOKENS_PER_SECOND);
     let duration = planning::makespan(plan, jobs, &|task| {
-        OVERHEAD_MS + written(kind, task.tokens) * 1_000 / TOKENS_PER_SECOND + opinion
+        OVERHEAD_MS + written_tokens(kind, task.tokens) * 1_000 / TOKENS_PER_SECOND + evaluation_ms
     });
     let assumed = match kind {
         JobKind::Change => "as many tokens as the sources have",
@@ -114,7 +116,7 @@ pub(super) struct PlannedVsReported {
     /// The number of tasks that are done after a single session, where the session reported its
     /// tokens.
     pub tasks: u64,
-    /// Tokens planned for these sessions: the prompt, the sources, and what is written.
+    /// Tokens planned for these sessions: the prompt, the sources, and the written tokens.
     pub planned: u64,
     /// Input tokens that these sessions reported, with tokens written to a cache but without tokens
     /// read from a cache.
@@ -142,7 +144,7 @@ impl PlannedVsReported {
                 continue;
             }
             sums.tasks += 1;
-            sums.planned += prompt + task.tokens + written(kind, task.tokens);
+            sums.planned += prompt + task.tokens + written_tokens(kind, task.tokens);
             sums.reported += task_state.spend.tokens.input + task_state.spend.tokens.cache_write;
         }
         if sums.planned == 0 || sums.reported == 0 {
@@ -229,11 +231,11 @@ mod tests {
             vars: String::new(),
         };
         let plan = Plan { tasks: vec![task] };
-        let (change, _) = sessions(&plan, JobKind::Change, 1_000);
+        let (change, _) = session_tokens(&plan, JobKind::Change, 1_000);
         assert_eq!((change.input, change.output), (11_000, 10_000));
-        let (report, judge) = sessions(&plan, JobKind::Report, 1_000);
+        let (report, evaluator) = session_tokens(&plan, JobKind::Report, 1_000);
         assert_eq!((report.input, report.output), (11_000, 400));
-        assert_eq!((judge.input, judge.output), (11_400, 500));
+        assert_eq!((evaluator.input, evaluator.output), (11_400, 500));
     }
 
     #[test]

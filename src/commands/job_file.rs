@@ -32,7 +32,7 @@ pub(super) struct LoadedJob {
     pub evaluator: Option<Preset>,
 }
 
-/// Parses a job file. `file` names it in messages.
+/// Parses a job file. `file` is the name in messages.
 pub(super) fn parse(text: &str, file: &str) -> Result<Job> {
     failpoint::trace("job parsed");
     Ok(job::parse(text, file)?)
@@ -55,11 +55,10 @@ pub(super) fn load(repo: &Repo, here: &Path, argument: Option<&str>) -> Result<L
             path
         }
         Some(name) => {
-            let candidates =
-                [here.join(name), top.join(".harness").join(name).join(job::FILE_NAME)];
-            let found = candidates.iter().find(|p| p.is_file()).cloned();
+            let paths = [here.join(name), top.join(".harness").join(name).join(job::FILE_NAME)];
+            let found = paths.iter().find(|p| p.is_file()).cloned();
             found.ok_or_else(|| {
-                let [file, named] = &candidates;
+                let [file, named] = &paths;
                 Advice::new(
                     format!("no job file: {name}"),
                     format!("looked for {} and {}", file.display(), named.display()),
@@ -91,33 +90,33 @@ pub(super) fn load(repo: &Repo, here: &Path, argument: Option<&str>) -> Result<L
 /// the content.
 pub(super) fn pinned_files(
     repo: &Repo,
-    found: &LoadedJob,
+    loaded: &LoadedJob,
     base: &Oid,
 ) -> Result<Vec<(String, Vec<u8>)>> {
     let mut pinned = BTreeMap::new();
     let tree = repo.tree_of(base)?;
-    if let Some(output) = &found.job.output
+    if let Some(output) = &loaded.job.output
         && repo.has_entry(&tree, &output.path)?
     {
         return Err(Advice::new(
-            format!("{}: the base already has a file at [output] path: {}", found.file, output.path),
+            format!("{}: the base already has a file at [output] path: {}", loaded.file, output.path),
             "choose a path that does not exist in the base: an old file must not count as a task's output",
         )
         .into());
     }
-    if let Some(prompt) = &found.job.agent.prompt {
-        let bytes = find_content(repo, &found.folder, prompt, &tree)?.ok_or_else(|| {
+    if let Some(prompt) = &loaded.job.agent.prompt {
+        let bytes = find_content(repo, &loaded.folder, prompt, &tree)?.ok_or_else(|| {
             Advice::new(
-                format!("{}: no prompt template: {prompt}", found.file),
+                format!("{}: no prompt template: {prompt}", loaded.file),
                 "`[agent] prompt` is relative to the job file or to the repository's top",
             )
         })?;
         pinned.insert(strip_dot_slash(prompt), bytes);
     }
-    for (key, name) in job::required_files(&found.job) {
-        let bytes = find_content(repo, &found.folder, name, &tree)?.ok_or_else(|| {
+    for (key, name) in job::required_files(&loaded.job) {
+        let bytes = find_content(repo, &loaded.folder, name, &tree)?.ok_or_else(|| {
             Advice::new(
-                format!("{}: the file of `{key}` does not exist: {name}", found.file),
+                format!("{}: the file of `{key}` does not exist: {name}", loaded.file),
                 "its path is relative to the job file or to the repository's top",
             )
         })?;
@@ -127,12 +126,12 @@ pub(super) fn pinned_files(
         }
         pinned.insert(strip_dot_slash(name), bytes);
     }
-    for name in job::possible_files(&found.job) {
+    for name in job::possible_files(&loaded.job) {
         let name = strip_dot_slash(&name);
         if pinned.contains_key(&name) || is_ignored(repo, &name) {
             continue;
         }
-        if let Some(bytes) = find_content(repo, &found.folder, &name, &tree)? {
+        if let Some(bytes) = find_content(repo, &loaded.folder, &name, &tree)? {
             pinned.insert(name, bytes);
         }
     }

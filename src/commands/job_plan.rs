@@ -145,8 +145,8 @@ pub(super) fn plan_job(
 fn token_limit(repo: &Repo, job: &LoadedJob) -> Result<Option<TokenLimit>> {
     let Some(budget) = job.job.plan.budget else { return Ok(None) };
     let prompt = PromptSet::open(repo, job)?.example_tokens()?;
-    let unlimited = TokenLimit { max_tokens: 0, factor: budget.factor };
-    let prompt_tokens = unlimited.model_tokens(prompt);
+    let conversion = TokenLimit { max_tokens: 0, factor: budget.factor };
+    let prompt_tokens = conversion.model_tokens(prompt);
     let max_tokens = budget.sources(prompt_tokens);
     if max_tokens == 0 {
         let message = format!(
@@ -155,7 +155,7 @@ fn token_limit(repo: &Repo, job: &LoadedJob) -> Result<Option<TokenLimit>> {
         let hint = "shorten the prompt, or set `context-window` to the model's window";
         return Err(Advice::new(message, hint).into());
     }
-    Ok(Some(TokenLimit { max_tokens, ..unlimited }))
+    Ok(Some(TokenLimit { max_tokens, ..conversion }))
 }
 
 /// Returns the warnings of a plan, and notes on files that match but cannot be planned.

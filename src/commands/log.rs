@@ -27,7 +27,7 @@ struct LogEntry {
 /// `git harness log`
 pub(super) fn run(here: &Path, args: &args::LogArgs, ui: &Ui) -> Result<u8> {
     let store = workspace::open_store(here)?;
-    let (run, task) = which(&store, here, &args.names)?;
+    let (run, task) = resolve_names(&store, here, &args.names)?;
     if args.follow {
         let Some(task) = task else { return Err(no_task(&store, &run)?) };
         return transcript::follow(&store, &run, &task, args.json, ui);
@@ -104,7 +104,7 @@ fn read(store: &Store, name: &str, task: Option<&str>, entries: &mut Vec<LogEntr
 }
 
 /// Resolves the arguments: `[RUN] [TASK]`, `RUN/TASK`, or the name of a run or a task.
-fn which(store: &Store, here: &Path, names: &[String]) -> Result<(RunId, Option<TaskId>)> {
+fn resolve_names(store: &Store, here: &Path, names: &[String]) -> Result<(RunId, Option<TaskId>)> {
     let resolve = |name: &str, run: Option<&str>| {
         let (run, task) = TaskResolver::new(store, here, run, RunUse::Read).resolve(name)?;
         Ok((run, Some(task)))

@@ -17,7 +17,7 @@ const SUGGESTED_SIMILARITY: f64 = 0.75;
 /// The largest number of tasks that an error lists.
 const LISTED: usize = 10;
 
-/// Tells if a task is only history.
+/// A predicate that is true for a task that is only history.
 type IsReplaced<'f> = dyn Fn(&Task) -> bool + 'f;
 
 /// The use that a command makes of a run that the command line does not name.
@@ -149,7 +149,7 @@ impl<'a> TaskResolver<'a> {
             let task = self.pick(&run, name)?;
             return Ok((run, task));
         };
-        // A path may start like the name of a run.
+        // The part before the slash may be a folder that has the same name as a run.
         if self.run.is_some_and(|named| named != run.as_str()) {
             let named = find_run(self.store, self.run, self.usage)?;
             let task = self.pick(&named, name)?;
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn path_is_seen_from_the_current_folder_first() {
+    fn path_is_resolved_from_the_current_folder_first() {
         assert_eq!(resolved("a=src/a.js b=a.js", "a.js", "src/"), "several: a b");
         assert_eq!(resolved(PLAN, "a.js", "src/"), "src__a_dot_js");
         assert_eq!(resolved(PLAN, "src/a.js", "src/"), "src__a_dot_js", "also from the top");

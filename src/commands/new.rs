@@ -21,20 +21,20 @@ use crate::ui::Ui;
 use crate::wire::cli as wire;
 
 /// Embeds a file below `fixtures`.
-macro_rules! own {
+macro_rules! fixture {
     ($name:literal) => {
         include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/", $name))
     };
 }
 
 /// The prompt of the writing agent.
-const PROMPT: &str = own!("new/prompt.md");
+const PROMPT: &str = fixture!("new/prompt.md");
 /// The prompt of the grading agent.
-const EVALUATE: &str = own!("new/evaluate.md");
+const EVALUATE: &str = fixture!("new/evaluate.md");
 /// The template of the SKILL.md that tells an agent how to run the new job.
-const SKILL: &str = own!("new/SKILL.md");
+const SKILL: &str = fixture!("new/SKILL.md");
 /// Example job files that together use every key.
-const REFERENCE: [&str; 2] = [own!("jobs/complete.toml"), own!("jobs/report.toml")];
+const REFERENCE: [&str; 2] = [fixture!("jobs/complete.toml"), fixture!("jobs/report.toml")];
 
 /// The folder that holds the named jobs.
 const FOLDER: &str = ".harness";
@@ -123,7 +123,7 @@ fn prepare(
 ) -> Result<()> {
     let folder = format!("{FOLDER}/{name}");
     let base = skeleton(store, &folder, name)?;
-    let (agent, presets) = caller(store, here, args)?;
+    let (agent, presets) = agent_tables(store, here, args)?;
     let text = job_text(args, name, &folder, &base, agent, presets)?;
     std::fs::create_dir_all(scratch)
         .with_context(|| format!("cannot make the folder {}", scratch.display()))?;
@@ -152,7 +152,11 @@ fn skeleton(store: &Store, folder: &str, name: &str) -> Result<Oid> {
 }
 
 /// Returns the `[agent]` and `[presets]` tables: from the named or default job, or from `--preset`.
-fn caller(store: &Store, here: &Path, args: &cli::NewArgs) -> Result<(toml::Table, toml::Table)> {
+fn agent_tables(
+    store: &Store,
+    here: &Path,
+    args: &cli::NewArgs,
+) -> Result<(toml::Table, toml::Table)> {
     let default = store.repo().top().is_some_and(|top| top.join(job::FILE_NAME).is_file());
     let mut agent = toml::Table::new();
     let mut presets = toml::Table::new();
@@ -281,7 +285,7 @@ fn deliver(
         write(top, &PathBuf::from(&path), &bytes, ui)?;
     }
     let job = job::parse(&job_text, job::FILE_NAME)?;
-    let line = line(description)?;
+    let line = front_matter_line(description)?;
     let values = wire::SkillPage {
         name,
         line: &line,
@@ -299,8 +303,9 @@ fn deliver(
     Ok(())
 }
 
-/// Returns the description as one line for the front matter. A JSON string is also a YAML string.
-fn line(description: &str) -> Result<String> {
+/// Returns the description as one line for the front matter of SKILL.md. A JSON string is also a
+/// YAML string.
+fn front_matter_line(description: &str) -> Result<String> {
     let words: Vec<_> = description.split_whitespace().collect();
     let text = format!(
         "{} Use this to run the job, to continue it, or to see its state.",

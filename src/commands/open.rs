@@ -43,7 +43,7 @@ fn refuse_foreign(repo: &Repo, here: &Path) -> Result<()> {
     let dot_git = repo.top().map(|top| top.join(".git"));
     paths.extend(dot_git.as_deref().filter(|path| path.is_file()));
     let sudo_user = ambient::variable("SUDO_UID").and_then(|id| id.parse().ok());
-    // The variable with which git's own tests pretend another owner.
+    // git's own tests set this variable so that git assumes another owner.
     let pretends = ambient::variable("GIT_TEST_ASSUME_DIFFERENT_OWNER").is_some();
     if !pretends && paths.iter().all(|path| process::is_own_path(path, sudo_user)) {
         return Ok(());

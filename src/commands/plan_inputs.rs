@@ -39,13 +39,13 @@ pub(super) struct PlanInputs {
 }
 
 /// Reads the lists and runs the programs of a plan.
-pub(super) fn collect(repo: &Repo, found: &job_file::LoadedJob, base: &Oid) -> Result<PlanInputs> {
-    let plan = &found.job.plan;
+pub(super) fn collect(repo: &Repo, job: &job_file::LoadedJob, base: &Oid) -> Result<PlanInputs> {
+    let plan = &job.job.plan;
     let mut inputs = PlanInputs::default();
     match plan.group {
         TaskSource::List => {
             inputs.listed = Some(match &plan.list {
-                Some(file) => list(repo, found, base, file)?,
+                Some(file) => list(repo, job, base, file)?,
                 None => plan.tasks.iter().map(listed).collect::<Result<_>>()?,
             });
         }
@@ -55,36 +55,36 @@ pub(super) fn collect(repo: &Repo, found: &job_file::LoadedJob, base: &Oid) -> R
     if plan.command.is_none() && plan.edges.is_none() {
         return Ok(inputs);
     }
-    let scratch = ScratchWorktree::open(repo, found, base)?;
+    let scratch = ScratchWorktree::open(repo, job, base)?;
     let collected = (|| {
         if let Some(argv) = &plan.command {
-            let said = scratch.output_of("[plan] command", argv)?;
+            let output = scratch.output_of("[plan] command", argv)?;
             let tasks =
-                planning::parse_task_list(&said).context("`[plan] command` printed no tasks")?;
+                planning::parse_task_list(&output).context("`[plan] command` printed no tasks")?;
             inputs.listed = Some(tasks);
-            inputs.printed.push(("tasks.jsonl".to_owned(), said.into_bytes()));
+            inputs.printed.push(("tasks.jsonl".to_owned(), output.into_bytes()));
         }
         if let Some(argv) = &plan.edges {
-            let said = scratch.output_of("[plan] edges", argv)?;
+            let output = scratch.output_of("[plan] edges", argv)?;
             let folders = argv.get(1..).unwrap_or_default().to_vec();
-            inputs.edges = Some(ExternalGraph { edges: planning::parse_edges(&said)?, folders });
-            inputs.printed.push(("edges.json".to_owned(), said.into_bytes()));
+            inputs.edges = Some(ExternalGraph { edges: planning::parse_edges(&output)?, folders });
+            inputs.printed.push(("edges.json".to_owned(), output.into_bytes()));
         }
         Ok(())
     })();
-    // If both fail, the error of the programs is returned: it explains the other one.
+    // If both fail, return the error of the programs, since it explains the other error.
     let closed = scratch.close();
     collected.and(closed)?;
     Ok(inputs)
 }
 
 /// Returns the tasks of the file that `[plan] list` names.
-fn list(repo: &Repo, found: &job_file::LoadedJob, base: &Oid, file: &str) -> Result<Vec<TaskLine>> {
+fn list(repo: &Repo, job: &job_file::LoadedJob, base: &Oid, file: &str) -> Result<Vec<TaskLine>> {
     let plain = file.strip_prefix("./").unwrap_or(file);
-    let pinned = job_file::pinned_files(repo, found, base)?;
+    let pinned = job_file::pinned_files(repo, job, base)?;
     let Some((_, bytes)) = pinned.into_iter().find(|(path, _)| path == plain) else {
         return Err(Advice::new(
-            format!("{}: no list of tasks: {file}", found.file),
+            format!("{}: no list of tasks: {file}", job.file),
             "`[plan] list` is relative to the job file or to the repository's top, and is not ignored by git",
         )
         .into());
@@ -119,7 +119,7 @@ struct ScratchWorktree<'a> {
 }
 
 impl<'a> ScratchWorktree<'a> {
-    fn open(repo: &'a Repo, found: &job_file::LoadedJob, base: &'a Oid) -> Result<Self> {
+    fn open(repo: &'a Repo, job: &job_file::LoadedJob, base: &'a Oid) -> Result<Self> {
         let folder = Local::new(repo.common_dir()).planning();
         std::fs::create_dir_all(folder.join("tmp"))
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
@@ -131,14 +131,14 @@ impl<'a> ScratchWorktree<'a> {
                         "wait until it has ended",
                     )
                 })?;
-        let path = workspace::worktrees_root(repo, &found.job).join(".planning");
+        let path = workspace::worktrees_root(repo, &job.job).join(".planning");
         let index = folder.join("place");
         // A process that was killed may have left its checkout.
         repo::remove_worktree(repo, &path, &index)?;
         let worktree = repo::create_worktree(repo, &path, base, &index)
             .with_context(|| format!("cannot make the worktree {}", path.display()))?;
         let scratch = Self { repo, base, worktree, folder, _lock: lock };
-        if let Err(problem) = scratch.prepare(found) {
+        if let Err(problem) = scratch.prepare(job) {
             drop(scratch.close());
             return Err(problem);
         }
@@ -146,15 +146,15 @@ impl<'a> ScratchWorktree<'a> {
     }
 
     /// Writes the files that the job names, and runs the job's setup.
-    fn prepare(&self, found: &job_file::LoadedJob) -> Result<()> {
-        for (path, bytes) in job_file::pinned_files(self.repo, found, self.base)? {
+    fn prepare(&self, job: &job_file::LoadedJob) -> Result<()> {
+        for (path, bytes) in job_file::pinned_files(self.repo, job, self.base)? {
             let to = self.worktree.path.join(path);
             if std::fs::read(&to).is_ok_and(|old| old == bytes) {
                 continue;
             }
             workspace::write_pinned(&to, &bytes)?;
         }
-        for argv in &found.job.worktree.setup {
+        for argv in &job.job.worktree.setup {
             self.output_of("[worktree] setup", argv)?;
         }
         Ok(())
@@ -180,9 +180,9 @@ impl<'a> ScratchWorktree<'a> {
         let ended = process::run(&command, &StopFlag::new()?)?;
         let shown = argv.join(" ");
         if ended.termination != Termination::Exited(0) {
-            let how = ended.termination;
-            let said = tail(&stderr).or_else(|| tail(&stdout)).unwrap_or_default();
-            bail!("`{key}` did not succeed ({how}): {shown}{said}");
+            let termination = ended.termination;
+            let output = tail(&stderr).or_else(|| tail(&stdout)).unwrap_or_default();
+            bail!("`{key}` did not succeed ({termination}): {shown}{output}");
         }
         if ended.stdout_kept < ended.stdout_bytes {
             bail!("`{key}` printed more than {} MB: {shown}", CAP >> 20);

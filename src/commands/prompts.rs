@@ -17,7 +17,7 @@ use crate::repo::Repo;
 #[derive(Debug)]
 pub(super) struct PromptSet<'a> {
     repo: &'a Repo,
-    found: &'a job_file::LoadedJob,
+    job: &'a job_file::LoadedJob,
     base: Oid,
     run: RunId,
     /// The user's template: its name and text.
@@ -30,10 +30,10 @@ pub(super) struct PromptSet<'a> {
 
 impl<'a> PromptSet<'a> {
     /// Reads the files that the job names.
-    pub(super) fn open(repo: &'a Repo, found: &'a job_file::LoadedJob) -> Result<Self> {
-        let base = repo.resolve_commit(&found.job.job.base)?;
+    pub(super) fn open(repo: &'a Repo, job: &'a job_file::LoadedJob) -> Result<Self> {
+        let base = repo.resolve_commit(&job.job.job.base)?;
         let files: BTreeMap<String, Vec<u8>> =
-            job_file::pinned_files(repo, found, &base)?.into_iter().collect();
+            job_file::pinned_files(repo, job, &base)?.into_iter().collect();
         let text = |name: &str| -> Result<Option<String>> {
             let plain = name.strip_prefix("./").unwrap_or(name);
             let bytes = files.get(plain).cloned();
@@ -45,15 +45,15 @@ impl<'a> PromptSet<'a> {
             let Some(name) = prompt else { return Ok(None) };
             Ok(Some((name.clone(), text(name)?.unwrap_or_default())))
         };
-        let template = template_of(found.job.agent.prompt.as_ref())?;
-        let judge = found.job.evaluate.as_ref().and_then(|e| e.agent.prompt.as_ref());
-        let evaluator = template_of(judge)?;
+        let template = template_of(job.job.agent.prompt.as_ref())?;
+        let evaluator_prompt = job.job.evaluate.as_ref().and_then(|e| e.agent.prompt.as_ref());
+        let evaluator = template_of(evaluator_prompt)?;
         let mut pinned = BTreeMap::new();
-        for (_, name) in job::required_files(&found.job) {
+        for (_, name) in job::required_files(&job.job) {
             pinned.extend(text(name)?.map(|text| (name.clone(), text)));
         }
-        let run = RunId::parse(&format!("{}-1", found.name))?;
-        Ok(Self { repo, found, base, run, template, evaluator, pinned })
+        let run = RunId::parse(&format!("{}-1", job.name))?;
+        Ok(Self { repo, job, base, run, template, evaluator, pinned })
     }
 
     /// Returns the brief of the first attempt on a task.
@@ -63,8 +63,8 @@ impl<'a> PromptSet<'a> {
         let lines = task.files.iter().cloned().zip(counted);
         let lines = lines.filter_map(|(path, n)| Some((path, n?))).collect();
         Ok(brief::brief(&brief::BriefInput {
-            job: &self.found.job,
-            name: &self.found.name,
+            job: &self.job.job,
+            name: &self.job.name,
             run: &self.run,
             task,
             base: &self.base,
@@ -90,7 +90,7 @@ impl<'a> PromptSet<'a> {
         let mut variable_sets = BTreeSet::new();
         let mut hints = Vec::new();
         for task in tasks {
-            let vars = brief::variables(&self.found.job, &task.vars);
+            let vars = brief::variables(&self.job.job, &task.vars);
             if !variable_sets.insert(vars.keys().cloned().collect::<Vec<_>>()) {
                 continue;
             }
@@ -111,8 +111,8 @@ impl<'a> PromptSet<'a> {
     /// Returns the number of tokens of a prompt for one file: counted if the job has a token
     /// budget, else estimated.
     pub(super) fn example_tokens(&self) -> Result<u64> {
-        let text = prompt::render(self.template(), &self.brief(&example(self.found)?)?)?;
-        Ok(match self.found.job.plan.budget {
+        let text = prompt::render(self.template(), &self.brief(&example(self.job)?)?)?;
+        Ok(match self.job.job.plan.budget {
             Some(_) => planning::count_tokens(text.as_bytes()),
             None => planning::estimate_tokens(text.len() as u64),
         })
@@ -133,9 +133,9 @@ impl<'a> PromptSet<'a> {
 }
 
 /// Returns an example task, for a job whose plan is not known yet.
-pub(super) fn example(found: &job_file::LoadedJob) -> Result<Task> {
+pub(super) fn example(job: &job_file::LoadedJob) -> Result<Task> {
     // The template of a job that lists tasks with findings needs at least one finding.
-    let vars = if found.job.plan.list.is_some() && !found.job.plan.vars.contains_key("findings") {
+    let vars = if job.job.plan.list.is_some() && !job.job.plan.vars.contains_key("findings") {
         r#"{"findings":[{"file":"src/a.js"}]}"#
     } else {
         ""
@@ -152,10 +152,6 @@ pub(super) fn example(found: &job_file::LoadedJob) -> Result<Task> {
 }
 
 /// See [`PromptSet::check`].
-pub(super) fn check(
-    repo: &Repo,
-    found: &job_file::LoadedJob,
-    tasks: &[Task],
-) -> Result<Vec<String>> {
-    PromptSet::open(repo, found)?.check(tasks)
+pub(super) fn check(repo: &Repo, job: &job_file::LoadedJob, tasks: &[Task]) -> Result<Vec<String>> {
+    PromptSet::open(repo, job)?.check(tasks)
 }

@@ -73,11 +73,11 @@ pub(super) fn preview(
         return Ok(None);
     }
     let target = match &moved {
-        Some(base) => follow(store, &loaded.manifest, base)?,
+        Some(base) => target_move(store, &loaded.manifest, base)?,
         None => None,
     };
     let state = &loaded.ledger.state;
-    let mut known = Vec::with_capacity(state.tasks.len());
+    let mut prior_tasks = Vec::with_capacity(state.tasks.len());
     let mut settled: BTreeSet<&str> = BTreeSet::new();
     for task in state.tasks.planned() {
         let status = prior_status(state, task);
@@ -89,7 +89,7 @@ pub(super) fn preview(
             settled.extend(task.files.iter().map(String::as_str));
         }
         let parts = state.split.get(&task.id).map_or(&[][..], Vec::as_slice);
-        known.push(PriorTask { task, status, stale, parts });
+        prior_tasks.push(PriorTask { task, status, stale, parts });
     }
     let inputs = plan_inputs::collect(repo, job, &base)?;
     let scope = PlanScope {
@@ -108,7 +108,7 @@ pub(super) fn preview(
         return Err(Advice::new("the plan has no tasks any more: no file matches", hint).into());
     }
     let notes = job_plan::notes(&fresh);
-    let replanned = planning::merge_plans(&known, fresh.plan, &whole.plan)?;
+    let replanned = planning::merge_plans(&prior_tasks, fresh.plan, &whole.plan)?;
     let plan = wire::plan::plan_id(&replanned.plan)?.to_string();
     let manifest = Manifest { plan, ..manifest };
     Ok(Some(ReplanPreview { replanned, manifest, moved, target, printed: inputs.printed, notes }))
@@ -178,7 +178,7 @@ fn is_stale(
 /// Returns the fast-forward of the target to the new base, which the target must contain because
 /// attempts start from the target. Returns none if the target contains the base already. Fails if
 /// the target cannot be fast-forwarded or was not created by the run.
-fn follow(store: &Store, manifest: &Manifest, base: &Oid) -> Result<Option<RefMove>> {
+fn target_move(store: &Store, manifest: &Manifest, base: &Oid) -> Result<Option<RefMove>> {
     let name = &manifest.target;
     let Some(tip) = store.read(name)? else { return Ok(None) };
     let repo = store.repo();

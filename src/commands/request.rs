@@ -1,5 +1,5 @@
-//! `retry` and `skip`, and the requests with which commands change a run. Another process may hold
-//! the run.
+//! `retry` and `skip`, and the requests by which commands change a run, even one that another
+//! process holds.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -129,7 +129,9 @@ pub(super) fn retry(here: &Path, args: &cli::RetryArgs, ui: &Ui) -> Result<u8> {
         }
         (workspace, wires)
     } else {
-        name_tasks(&store, here, (args.tasks.as_slice(), run), |task| WireRequest::Retry { task })?
+        task_requests(&store, here, (args.tasks.as_slice(), run), |task| WireRequest::Retry {
+            task,
+        })?
     };
     let mut requests = Requests::of(workspace);
     let code = requests.ask_and_report(&wires, ui)?;
@@ -143,13 +145,13 @@ pub(super) fn skip(here: &Path, args: &cli::SkipArgs, ui: &Ui) -> Result<u8> {
     let message = args.message.clone();
     let wire = |task| WireRequest::Skip { task, message: message.clone() };
     let names = (args.tasks.as_slice(), args.run.as_deref());
-    let (workspace, wires) = name_tasks(&store, here, names, wire)?;
+    let (workspace, wires) = task_requests(&store, here, names, wire)?;
     Requests::of(workspace).ask_and_report(&wires, ui)
 }
 
 /// Opens the run of the named tasks and makes a request for each task. All tasks must belong to one
 /// run.
-fn name_tasks(
+fn task_requests(
     store: &Store,
     here: &Path,
     (names, run): (&[String], Option<&str>),

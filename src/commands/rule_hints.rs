@@ -1,17 +1,18 @@
-//! Hints of `validate` at files that decide about tasks although tasks or branches may change them.
+//! Hints of `validate` about files that decide about tasks although tasks or branches may change
+//! the files.
 
 use crate::job::{self, Check, Job, ScopePattern};
 
-/// Programs whose first argument that is no option is a script.
+/// Programs whose first argument other than an option is a script.
 const INTERPRETERS: [&str; 16] = [
     "sh", "bash", "dash", "ash", "zsh", "ksh", "fish", "python", "python3", "node", "deno", "bun",
     "ruby", "perl", "php", "Rscript",
 ];
 
-/// Options of interpreters behind which comes code or a module, and no script.
+/// Options after which an interpreter expects code or a module instead of a script.
 const INLINE: [&str; 6] = ["-c", "-e", "-m", "-E", "-p", "--eval"];
 
-/// Returns the hints. `exists` tells if a path is a file of the repository.
+/// Returns the hints. `exists` returns true for the path of a file of the repository.
 pub(super) fn rule_hints(job: &Job, exists: &dyn Fn(&str) -> bool) -> Vec<String> {
     let mut hints = Vec::new();
     let is_file = |path: &String| exists(path) && !job.scope.protect.matches(path);
@@ -76,7 +77,8 @@ mod tests {
     use super::rule_hints;
     use crate::job;
 
-    /// Returns the hints at a job with one check in a repository with the files `a.py`, `t/x.sh`.
+    /// Returns the hints about a job with one check in a repository with the files `a.py` and
+    /// `t/x.sh`.
     fn hints(run: &str, scope: &str) -> Vec<String> {
         let text = format!(
             "[job]\ngoal = \"g\"\n[agent]\ncommand = [\"a\"]\n[plan]\ninclude = [\"*.py\"]\n\
@@ -87,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn script_of_an_interpreter_that_is_not_protected_is_hinted_at() {
+    fn unprotected_script_of_an_interpreter_causes_a_hint() {
         for run in [
             r#"["sh", "t/x.sh"]"#,
             r#"["/bin/bash", "-eu", "./t/x.sh", "{task.files}"]"#,
@@ -104,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn named_file_that_tasks_may_write_is_hinted_at() {
+    fn named_file_that_tasks_may_write_causes_a_hint() {
         let compile = r#"["python3", "-m", "py_compile", "a.py"]"#;
         let hint = hints(compile, "");
         assert!(

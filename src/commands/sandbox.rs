@@ -27,7 +27,7 @@ pub(super) fn try_machine(store: &Store, job: &Job) -> SandboxChoice {
     })
 }
 
-/// Fails if a job requires a sandbox and this machine has none. Nothing has been written then.
+/// Fails if a job requires a sandbox and this machine has none. Writes nothing.
 pub(super) fn ensure(store: &Store, job: &Job) -> Result<SandboxChoice> {
     let choice = match job.sandbox.mode {
         SandboxMode::Off => SandboxChoice::Off,

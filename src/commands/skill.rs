@@ -1,4 +1,4 @@
-//! `skill`: what an agent must know to drive this program.
+//! `skill`: print the SKILL.md that explains this program to an agent.
 
 use anyhow::Result;
 
@@ -21,7 +21,7 @@ mod tests {
 
     /// Checks that every command and option in the text exists.
     #[test]
-    fn it_names_nothing_that_is_not_there() {
+    fn skill_names_only_existing_commands_and_options() {
         let cli = crate::cli::Cli::command();
         let mut named = 0;
         for words in super::SKILL.split("`git harness ").skip(1) {

@@ -97,10 +97,10 @@ fn with_environment(args: &StartArgs) -> StartArgs {
 }
 
 /// The run, and the current job file. The job file is `None` for a new run, or if there is no file.
-type Chosen = (Workspace, Option<LoadedJob>);
+type ChosenRun = (Workspace, Option<LoadedJob>);
 
 /// Chooses the run to carry out: an existing run, or one made now. Returns none after a dry run.
-fn choose(store: &Store, here: &Path, args: &StartArgs, ui: &Ui) -> Result<Option<Chosen>> {
+fn choose(store: &Store, here: &Path, args: &StartArgs, ui: &Ui) -> Result<Option<ChosenRun>> {
     if let (Some(name), None) = (&args.run, &args.job) {
         let run = RunId::parse(name)?;
         if store.runs()?.contains(&run) {
@@ -163,7 +163,7 @@ fn resume(
     job: Option<LoadedJob>,
     args: &StartArgs,
     ui: &Ui,
-) -> Result<Option<Chosen>> {
+) -> Result<Option<ChosenRun>> {
     if let Some(job) = &job {
         workspace.set_job(&job.text, &job.job);
     }
@@ -229,9 +229,9 @@ fn make(
             base.short()
         );
     }
-    // A name below the run's branches, so that a branch that is in the way is found.
-    let probe = format!("{}x", layout::branches(&run));
-    refuse_collisions(store, &[target.clone(), layout::run(&run), probe])?;
+    // A branch `harness/RUN` would be in the way of the run's branches below it.
+    let below_branches = format!("{}x", layout::branches(&run));
+    refuse_collisions(store, &[target.clone(), layout::run(&run), below_branches])?;
     let manifest = Manifest {
         v: wire::VERSION,
         run: run.to_string(),

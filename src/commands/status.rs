@@ -75,8 +75,8 @@ pub(super) fn run(here: &Path, args: &cli::StatusArgs, ui: &Ui) -> Result<u8> {
     }
 }
 
-/// Returns what the run's state lacks: the supervisor, the landing under way, and the thing that
-/// the run waits for.
+/// Returns the facts that `status` shows beside the run's state: the supervisor, the landing under
+/// way, and the wait of the run.
 fn status_context(
     store: &Store,
     workspace: &Workspace,
@@ -116,7 +116,7 @@ pub(super) fn facts(store: &Store, workspace: &Workspace, driven: bool) -> Resul
             None => blocking_checkout(store, workspace)?,
         };
     }
-    // A state is shown also where its job cannot be read any more.
+    // The state is shown even if the job can no longer be read.
     if let Ok(job) = workspace.job() {
         let worktrees = workspace::worktrees_root(store.repo(), job).join(run.as_str());
         let folders = [store.repo().common_dir(), worktrees.as_path()];
@@ -128,7 +128,7 @@ pub(super) fn facts(store: &Store, workspace: &Workspace, driven: bool) -> Resul
     Ok(facts)
 }
 
-/// Returns the names with which a command finds a run.
+/// Returns the facts that decide how a command has to name the run.
 pub(super) fn naming(store: &Store, workspace: &Workspace) -> Result<RunNaming> {
     let manifest = &workspace.loaded.manifest;
     Ok(RunNaming {
@@ -155,7 +155,7 @@ fn blocking_checkout(store: &Store, workspace: &Workspace) -> Result<Option<Stri
     }
     let merger = Merger::new(store);
     let merged = merger.merge(&MergeBases::OfHistory, &tip, &candidate.commit);
-    // A state is shown also where no git can merge.
+    // The state is shown even if git cannot merge.
     let Ok(MergeResult::Clean { tree }) = merged else { return Ok(None) };
     let why = store.holds_landing(target, &tip, &tree)?;
     Ok(why.map(|why| format!("landing on `{}` waits: {why}", layout::short(target))))

@@ -145,7 +145,7 @@ pub(super) fn follow(
     as_json: bool,
     ui: &Ui,
 ) -> Result<u8> {
-    let Some((attempt, dir)) = running(store, run, task, ui)? else {
+    let Some((attempt, dir)) = wait_for_attempt(store, run, task, ui)? else {
         return Ok(error::OK);
     };
     if !as_json {
@@ -266,25 +266,25 @@ impl Tail {
 /// Waits for a running attempt, and returns its number and the folder of its keeper. The folder is
 /// none if the attempt began and ended between two polls. Returns none, after a message, if no
 /// attempt will begin.
-fn running(
+fn wait_for_attempt(
     store: &Store,
     run: &RunId,
     task: &TaskId,
     ui: &Ui,
 ) -> Result<Option<(u32, Option<PathBuf>)>> {
-    let mut first_seen = None;
+    let mut first_attempt_seen = None;
     loop {
         // The supervisor is looked up before the state is read: if it exits in between, the state
         // already contains its last events.
         let driver = workspace::supervisor_of(store, run);
         let state = read_state(store, run, task)?;
         let dir = store.local().attempt(run, task, state.attempt);
-        let is_kept = Lock::is_held(&dir.join(files::LOCK)).unwrap_or(false);
-        if state.phase == Phase::Running && is_kept {
+        let has_keeper = Lock::is_held(&dir.join(files::LOCK)).unwrap_or(false);
+        if state.phase == Phase::Running && has_keeper {
             return Ok(Some((state.attempt, Some(dir))));
         }
-        let begun = first_seen.is_some_and(|attempt| attempt < state.attempt);
-        if begun && !is_kept && state.phase != Phase::Running {
+        let has_begun = first_attempt_seen.is_some_and(|attempt| attempt < state.attempt);
+        if has_begun && !has_keeper && state.phase != Phase::Running {
             return Ok(Some((state.attempt, None)));
         }
         if state.phase.ended() {
@@ -295,14 +295,14 @@ fn running(
             ));
             return Ok(None);
         }
-        if driver.is_none() && !is_kept {
+        if driver.is_none() && !has_keeper {
             ui.status(&format!(
                 "no attempt of `{run}/{task}` is running, and the run has no supervisor: `git harness start` continues it"
             ));
             return Ok(None);
         }
-        if first_seen.is_none() {
-            first_seen = Some(state.attempt);
+        if first_attempt_seen.is_none() {
+            first_attempt_seen = Some(state.attempt);
             ui.status(&format!("no attempt of `{run}/{task}` is running; waiting for the next"));
         }
         ambient::pause(POLL_INTERVAL);

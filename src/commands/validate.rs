@@ -1,4 +1,5 @@
-//! `validate`: check a job file, and hint at what is allowed but rarely meant.
+//! `validate`: check a job file, and give hints about settings that are allowed but rarely
+//! intended.
 
 use std::path::Path;
 
@@ -60,7 +61,7 @@ pub(super) fn run(here: &Path, args: &args::ValidateArgs, ui: &Ui) -> Result<u8>
     Ok(if valid { error::OK } else { error::INCOMPLETE })
 }
 
-/// Hints at settings that are allowed but rarely meant.
+/// Returns hints about settings that are allowed but rarely intended.
 fn hints(job: &Job) -> Vec<String> {
     let mut hints = Vec::new();
     let is_report = job.job.kind == JobKind::Report;
@@ -69,7 +70,7 @@ fn hints(job: &Job) -> Vec<String> {
     } else if job.checks.is_empty() {
         hints.push("no [[check]]: every change within scope lands unchecked".into());
     } else if is_report {
-        // What is handed in does not land, so no check has to run on a merged tree.
+        // An output file does not land, so no check has to run on a merged tree.
     } else if !job.checks.iter().any(|c| c.when.landing) {
         hints.push("no [[check]] has when = [\"landing\"]: merged trees land unchecked".into());
     }

@@ -138,8 +138,8 @@ impl Workspace {
         self.job().ok()?.output.as_ref().map(|output| output.path.as_str())
     }
 
-    /// Returns the tasks of the landing at the tip of the queue log. Until their chains record it,
-    /// they are landing.
+    /// Returns the tasks in the last landing of the queue log. They count as landing until their
+    /// chains record the landing.
     pub(super) fn landing_tasks(&self) -> Result<BTreeSet<TaskId>> {
         let last = self.store.last_queue_event(&self.loaded.manifest.target)?;
         let Some(QueueEvent::Landed { entries, .. }) = last else { return Ok(BTreeSet::new()) };
@@ -243,8 +243,8 @@ pub(super) fn open_store(here: &Path) -> Result<Store> {
     Store::open(repo, git)
 }
 
-/// Opens the state for a command that only reads. Any version of git reads it, so git is not asked
-/// for its version.
+/// Opens the state for a command that only reads. Every version of git can read the state, so the
+/// version is not checked.
 pub(super) fn open_read_only(here: &Path) -> Result<Store> {
     let repo = open_repo(here)?;
     let private = repo.common_dir().join("harness").join("git");
@@ -298,7 +298,7 @@ pub(super) fn record_poll(store: &Store, run: &RunId) -> Result<()> {
 
 /// Forgets the last `poll`: a supervisor takes over the run.
 pub(super) fn forget_poll(store: &Store, run: &RunId) {
-    // A time that is left shows an old poll, and changes nothing else.
+    // If the file stays, `status` shows an old poll. Nothing else depends on the file.
     std::fs::remove_file(store.local().polled(run)).ok();
 }
 
@@ -327,8 +327,9 @@ fn take_template(
     Ok(Some((name.to_owned(), text)))
 }
 
-/// Returns the pinned files that worktrees of checks need: those that the base does not have, and
-/// the schemas. What the base has is judged as each candidate leaves it, also if it is deleted.
+/// Returns the pinned files that are written into check worktrees: the schemas, and files that the
+/// base does not have. A file of the base is used as the candidate leaves it, even if the candidate
+/// deletes it.
 fn provided_files(
     repo: &Repo,
     job: &Job,

@@ -1,4 +1,4 @@
-//! Outcomes of findings that tasks were to fix, as the agents state them in commit messages.
+//! The outcomes of findings that tasks had to fix, as the agents state them in commit messages.
 
 use std::collections::BTreeMap;
 
@@ -45,8 +45,8 @@ pub(crate) fn findings_of(vars: &Value) -> Option<Vec<&Map<String, Value>>> {
     vars.get("findings")?.as_array()?.iter().map(Value::as_object).collect()
 }
 
-/// Returns the ids of the findings that a landing candidate of a task has fixed. An id that is no
-/// single word is left out.
+/// Returns the ids of the findings that a landing candidate of a task has fixed. An id that is not
+/// a single word is left out.
 pub(crate) fn fixed_ids(store: &Store, task: &Task, candidate: &Candidate) -> Result<Vec<String>> {
     let vars = serde_json::from_str(&task.vars).unwrap_or(Value::Null);
     let Some(findings) = findings_of(&vars) else { return Ok(Vec::new()) };
@@ -100,8 +100,9 @@ impl StatedOutcomes {
         Self(outcomes)
     }
 
-    /// Returns the outcome of the finding with this number. A change that says nothing of any
-    /// finding has fixed all of them. `has_landed` is true if the task landed a change.
+    /// Returns the outcome of the finding with this number. A landed change whose messages mention
+    /// no finding counts as the fix of all findings. `has_landed` is true if the task landed a
+    /// change.
     pub(crate) fn of(
         &self,
         number: usize,

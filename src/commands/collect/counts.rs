@@ -1,4 +1,4 @@
-//! Numbers of collected items, grouped by what the items say of themselves.
+//! Counts of collected items by severity, rule and folder.
 
 use std::collections::BTreeMap;
 

@@ -1,12 +1,12 @@
-//! The newest output about each file. After a replan, several tasks of a run may have handed in
-//! something about one file, and a file may be gone.
+//! The newest output about each file. After a replan, several tasks of a run may have outputs about
+//! the same file, and a file may no longer exist.
 
 use serde_json::{Deserializer, Value};
 
 use super::join::TaskOutput;
 
 /// Returns the outputs in order, without the parts about files that have a newer output or that do
-/// not exist any more. Drops outputs of which nothing is left.
+/// not exist any more. Drops outputs that no part is left of.
 pub(super) fn newest(outputs: Vec<TaskOutput>, exists: &dyn Fn(&str) -> bool) -> Vec<TaskOutput> {
     let times: Vec<_> = outputs.iter().enumerate().map(|(n, output)| (output.at, n)).collect();
     let is_newest = |n: usize, path: &str| {

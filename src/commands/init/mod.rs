@@ -88,8 +88,10 @@ fn write(here: &Path, args: &cli::InitArgs, recipe: &Recipe, ui: &Ui) -> Result<
     let existing: Vec<_> =
         texts.iter().map(|(path, _)| path).filter(|p| top.join(p).exists()).collect();
     if let (Some(first), false) = (existing.first(), args.force) {
-        let hint = "`git harness init NAME` writes a job of its own into `.harness/NAME/`; `--force` writes over what is there";
-        return Err(Advice::new(format!("there is one already: {}", first.display()), hint).into());
+        let hint = "`git harness init NAME` writes a job of its own into `.harness/NAME/`; `--force` overwrites existing files";
+        return Err(
+            Advice::new(format!("the file exists already: {}", first.display()), hint).into()
+        );
     }
     for (path, text) in &texts {
         let path = top.join(path);

@@ -69,14 +69,14 @@ fn lines(event: &QueueEvent) -> Vec<String> {
     }
 }
 
-/// Returns what is said of a branch that has landed without a commit.
+/// Returns the line about a branch that has landed without a commit.
 pub(super) fn nothing_landed(entry: &str) -> String {
     format!("{entry}: landed without a commit: the target had its content already")
 }
 
-/// Returns the line about an entry that was rejected because of a landed one.
+/// Returns the line about a landed entry and a rejected entry that fails only together with it.
 pub(in crate::commands) fn joint_failure(landed: &str, rejected: &str, candidate: &Oid) -> String {
-    format!("{landed}: {rejected} ({}) passes alone, fails together with it", candidate.short())
+    format!("{landed}: fails together with {rejected} ({}), which passes alone", candidate.short())
 }
 
 /// Returns the reason why a branch did not land, as lines.

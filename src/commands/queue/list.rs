@@ -85,7 +85,7 @@ impl Listing {
         let status = status::read(&context);
         let (verifying, problem) = match summary.running {
             true => (status.verifying, status.problem),
-            // Keepers go on where no worker waits for them (`poll`).
+            // Keepers may be running even without a worker (`poll`).
             false => {
                 let of_keepers = status::of_keepers(&context, &|entry| summary.is_task(entry));
                 (of_keepers, status.left_problem(&tip))
@@ -298,7 +298,7 @@ impl Listing {
             };
             why.iter().for_each(|line| text.push_str(&format!("{line}\n")));
         }
-        // A landed branch is told of what was rejected because of it.
+        // List the rejected entries that fail together with a listed landed branch.
         for (rejected, candidate, partner) in self.summary.joint_failures() {
             let landed = partner.entry.as_deref().unwrap_or_default();
             if branches.iter().any(|(entry, ..)| *entry == landed) {

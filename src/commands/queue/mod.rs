@@ -66,8 +66,8 @@ pub(super) struct LandingProblem {
     pub paused: bool,
 }
 
-/// Returns the reason why nothing lands on a target, if its queue knows one: the reason that its
-/// worker shows, or else a pause.
+/// Returns the known reason why nothing lands on a target: the problem that the queue's worker
+/// reports or, without a worker, a pause.
 pub(super) fn problem(store: &Store, target: &str) -> Result<Option<LandingProblem>> {
     let summary = QueueSummary::read(store, target)?;
     let paused = summary.paused;
@@ -96,7 +96,7 @@ fn target(store: &Store, named: Option<&str>) -> Result<String> {
         }
         return store.resolve_branch(&full);
     }
-    // The queue of a branch that is gone does not hide the others.
+    // A queue whose branch was deleted does not count.
     let mut queued = Vec::new();
     for target in store.queued_targets()? {
         if store.read(&target)?.is_some() {
@@ -156,7 +156,7 @@ enum AddedBranch {
     Contained(String),
 }
 
-/// Adds branches. A branch that is refused does not keep the others out.
+/// Adds branches. If one branch is refused, the others are still added.
 fn add_branches(store: &Store, target: &str, add: &cli::QueueAddArgs, ui: &Ui) -> Result<u8> {
     // Reading the rules now reports a missing `harness.toml` before anything is queued.
     let context = context(store.clone(), target.to_owned())?;
@@ -238,7 +238,7 @@ fn examine(context: &QueueContext, tip: &Oid, name: &str) -> Result<AddedBranch>
         let what = format!("`{entry}` adds, moves or removes the submodule `{path}`");
         return Err(Advice::new(what, hint).into());
     }
-    // The worker answers for a branch whose landing was reverted.
+    // A branch whose landing was reverted is queued: the worker rejects it and names the revert.
     let contained = store.repo().is_ancestor(&candidate.commit, tip)?
         && !is_reverted(store, tip, &candidate.commit)?;
     let added = if contained {
@@ -289,8 +289,8 @@ fn dependencies(
     Ok(needed)
 }
 
-/// Returns the short name of a branch that waits. Any other branch is an error.
-fn waiting(summary: &QueueSummary, name: &str) -> Result<String> {
+/// Returns the short name of a branch that waits. Fails for any other branch.
+fn waiting_branch(summary: &QueueSummary, name: &str) -> Result<String> {
     let short = layout::short(name);
     if summary.is_waiting(short) {
         return Ok(short.to_owned());
@@ -303,7 +303,7 @@ fn remove(store: &Store, target: &str, names: &[String], ui: &Ui) -> Result<u8> 
     let summary = QueueSummary::read(store, target)?;
     let why = format!("removed by {}", who(store));
     let names: Vec<String> =
-        names.iter().map(|name| waiting(&summary, name)).collect::<Result<_>>()?;
+        names.iter().map(|name| waiting_branch(&summary, name)).collect::<Result<_>>()?;
     let removed = |entry: &String| QueueEvent::Removed { entry: entry.clone(), why: why.clone() };
     write(store, target, &names.iter().map(removed).collect::<Vec<_>>())?;
     names
@@ -317,7 +317,7 @@ fn approve(store: &Store, target: &str, names: &[String], ui: &Ui) -> Result<u8>
     let by = who(store);
     let mut events = Vec::new();
     for name in names {
-        let candidate = branch(store, &waiting(&summary, name)?)?;
+        let candidate = branch(store, &waiting_branch(&summary, name)?)?;
         ui.status(&format!("{}: approved at {}", candidate.entry, candidate.commit.short()));
         events.push(QueueEvent::Approved { candidate, by: by.clone() });
     }
@@ -337,7 +337,7 @@ fn request_changes(
     let summary = QueueSummary::read(store, target)?;
     let mut events = Vec::new();
     for name in &args.branches {
-        let candidate = branch(store, &waiting(&summary, name)?)?;
+        let candidate = branch(store, &waiting_branch(&summary, name)?)?;
         ui.status(&format!(
             "{}: changes requested; add the branch again after changing it",
             candidate.entry

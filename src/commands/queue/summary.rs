@@ -92,11 +92,12 @@ impl QueueTally {
 #[derive(Debug)]
 pub(in crate::commands) struct QueueSummary {
     pub(super) branches: BTreeMap<String, BranchRow>,
-    /// The tasks of runs that are or were in the queue, as `RUN/TASK`. Their runs show them.
+    /// The tasks of runs that are or were in the queue, as `RUN/TASK`. Summaries leave them out,
+    /// since `status` of their runs shows them.
     tasks: BTreeSet<String>,
     /// The tasks that wait, with their places in the queue.
     waiting_tasks: BTreeMap<String, WaitingTaskRow>,
-    /// The rejected entries that fail together with a landed one only, by name.
+    /// The rejected entries that fail only together with a landed entry, by name.
     joint: BTreeMap<String, (Oid, JointPartner)>,
     pub(super) paused: bool,
     /// Durations of the verifications in milliseconds, oldest first.
@@ -224,7 +225,8 @@ impl QueueSummary {
         }
     }
 
-    /// Returns the entries that propose a commit and have not landed one, each with the reason.
+    /// Returns the entries whose candidate is `commit` and that have not landed it, each with the
+    /// reason.
     pub(in crate::commands) fn unlanded(&self, commit: &Oid) -> Vec<(&str, String)> {
         let mut found = Vec::new();
         let size = self.train_size(QueueSettings::default().batch);
@@ -252,8 +254,8 @@ impl QueueSummary {
         self.joint.iter().map(|(entry, (candidate, partner))| (entry.as_str(), candidate, partner))
     }
 
-    /// Returns the joint failures of an entry: those in which it was rejected, and those in which
-    /// it had landed. Each is the other entry and its commit.
+    /// Returns the joint failures in which an entry was rejected or had landed. Each is given as
+    /// the other entry and the other entry's commit.
     pub(super) fn joint_failures_of(&self, entry: &str) -> Vec<(Option<&str>, &Oid)> {
         let mut found = Vec::new();
         for (rejected, candidate, partner) in self.joint_failures() {

@@ -162,7 +162,7 @@ impl CandidatePage {
         for check in &self.checks {
             let (word, tone) =
                 if check.passed { ("passed", Tone::Plain) } else { ("FAILED", Tone::Bad) };
-            let took = if check.ms > 0 { human::duration(check.ms) } else { "known".into() };
+            let took = if check.ms > 0 { human::duration(check.ms) } else { "reused".into() };
             let line = format!("  {word}  {}  ({took})\n", printable(&check.name));
             text.push_str(&tone.paint(&line, paints));
         }

@@ -53,8 +53,8 @@ pub(super) fn run(here: &Path, args: &args::WhyArgs, ui: &Ui) -> Result<u8> {
         for origin in &origins {
             text.push_str(&page(&store, origin)?);
         }
-        let said = queue.iter().flat_map(|entry| entry.why.lines());
-        said.for_each(|line| text.push_str(&format!("    {line}\n")));
+        let reasons = queue.iter().flat_map(|entry| entry.why.lines());
+        reasons.for_each(|line| text.push_str(&format!("    {line}\n")));
         // The reason of a rejected entry names its partner already.
         for failure in joint.iter().filter(|f| !queue.iter().any(|e| e.why.starts_with(&f.text))) {
             text.push_str(&format!("    {}\n", failure.text));
@@ -67,7 +67,7 @@ pub(super) fn run(here: &Path, args: &args::WhyArgs, ui: &Ui) -> Result<u8> {
     Ok(if is_unknown { error::INCOMPLETE } else { error::OK })
 }
 
-/// Returns the branches that propose a commit and have not landed one, in all queues.
+/// Returns the branches of all queues whose candidate is `commit` and that have not landed it.
 fn unlanded_entries(store: &Store, commit: &Oid) -> Result<Vec<cli::UnlandedEntry>> {
     let mut found = Vec::new();
     for target in store.queued_targets()? {
@@ -79,10 +79,11 @@ fn unlanded_entries(store: &Store, commit: &Oid) -> Result<Vec<cli::UnlandedEntr
     Ok(found)
 }
 
-/// Two entries of a queue that fail together only.
+/// Two entries of a queue that fail only together.
 struct JointFailure {
     text: String,
-    /// The entry that the commit does not belong to. `None` for a commit that no queue landed.
+    /// The other entry, to which the given commit does not belong. `None` if the other commit was
+    /// landed by no queue.
     entry: Option<String>,
     commit: Oid,
 }
@@ -199,7 +200,8 @@ pub(super) fn blame(here: &Path, args: &args::BlameArgs, ui: &Ui) -> Result<u8> 
         let hint = "name a committed file; uncommitted lines have no origin";
         return Err(Advice::new(format!("`{rev}` has no file `{path}`"), hint).into());
     }
-    // As the user's git: with `blame.ignoreRevsFile`, which is relative to the work tree.
+    // Run git as the user would, so that `blame.ignoreRevsFile` applies, which is relative to the
+    // work tree.
     let git = store.git().with("GIT_DIR", store.repo().common_dir());
     let git = store.repo().top().map_or(git.clone(), |top| git.with("GIT_WORK_TREE", top));
     let args_of_git = ["blame", "--porcelain", commit.as_str(), "--", &path];

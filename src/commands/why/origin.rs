@@ -12,7 +12,7 @@ use crate::store::codec::{self, Trailers};
 use crate::store::{Store, layout};
 use crate::wire;
 
-/// The evidence by which an origin was found, surest first.
+/// The evidence by which an origin was found, strongest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FoundBy {
     /// The note on the commit itself.
@@ -69,7 +69,7 @@ pub(super) struct Origins<'a> {
     store: &'a Store,
     /// The notes of each commit, one for each piece of work.
     notes: BTreeMap<Oid, Vec<Value>>,
-    /// Landed commits by the work that their notes name, keyed by the function `name`.
+    /// Landed commits by the work that their notes name, keyed by `work_key`.
     named: HashMap<String, Oid>,
     /// Trees and patches of landed commits, once they are needed.
     index: Option<LandedIndex>,
@@ -97,10 +97,10 @@ impl<'a> Origins<'a> {
             let [note] = values.as_slice() else { continue };
             let text = |key: &str| note.get(key).and_then(Value::as_str).unwrap_or_default();
             named.insert(
-                name(text("run"), text("task"), text("branch"), text("candidate")),
+                work_key(text("run"), text("task"), text("branch"), text("candidate")),
                 commit.clone(),
             );
-            named.insert(name(text("run"), text("task"), text("branch"), ""), commit.clone());
+            named.insert(work_key(text("run"), text("task"), text("branch"), ""), commit.clone());
         }
         Ok(Self { store, notes, named, index: None })
     }
@@ -118,15 +118,15 @@ impl<'a> Origins<'a> {
             let get = |key: &str| trailers.get(key).copied().unwrap_or_default();
             let (run, task, branch) =
                 (get("Harness-Run"), get("Harness-Task"), get("Harness-Branch"));
-            let exact = name(run, task, branch, get("Harness-Work"));
+            let exact = work_key(run, task, branch, get("Harness-Work"));
             let landed =
-                self.named.get(&exact).or_else(|| self.named.get(&name(run, task, branch, "")));
+                self.named.get(&exact).or_else(|| self.named.get(&work_key(run, task, branch, "")));
             match landed {
                 Some(landed) => found.extend(self.origins_in_notes(FoundBy::Trailers, landed)),
                 None => found.push(Origin {
                     by: FoundBy::Trailers,
                     landed: None,
-                    note: of_trailers(&trailers),
+                    note: note_from_trailers(&trailers),
                 }),
             }
         }
@@ -165,7 +165,7 @@ impl<'a> Origins<'a> {
     }
 }
 
-fn name(run: &str, task: &str, branch: &str, candidate: &str) -> String {
+fn work_key(run: &str, task: &str, branch: &str, candidate: &str) -> String {
     // Names contain no line break.
     [run, task, branch, candidate].join("\n")
 }
@@ -192,7 +192,7 @@ fn quoted_trailers(message: &str) -> Vec<Trailers<'_>> {
     found
 }
 
-fn of_trailers(trailers: &Trailers<'_>) -> Value {
+fn note_from_trailers(trailers: &Trailers<'_>) -> Value {
     let pairs = [
         ("run", "Harness-Run"),
         ("task", "Harness-Task"),
@@ -237,7 +237,7 @@ mod tests {
         let found = quoted_trailers(message);
         assert_eq!(found.len(), 2);
         assert_eq!((found[0]["Harness-Task"], found[1]["Harness-Branch"]), ("a", "fix"));
-        assert_eq!(of_trailers(&found[0])["attempt"], 2);
+        assert_eq!(note_from_trailers(&found[0])["attempt"], 2);
         assert!(quoted_trailers("a title\n\nHarness-Run: r-1\n").is_empty());
         assert_eq!(quoted_trailers("a title\n\nHarness-Run: r-1\nHarness-Task: t\n").len(), 1);
     }

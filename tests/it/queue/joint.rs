@@ -30,7 +30,7 @@ fn joint_failure_names_the_partner_for_both_branches() {
     assert_eq!(fails_with(&queue, "b0"), Value::Null);
     // In words, of both.
     let candidate = queue.sandbox.git(&["rev-parse", "--short=7", "m2"]);
-    let told = format!("m1: m2 ({candidate}) passes alone, fails together with it");
+    let told = format!("m1: fails together with m2 ({candidate}), which passes alone");
     let list = queue.sandbox.run(&["queue", "list", "--all"]).exits(0).stdout;
     assert!(list.contains(&reason) && list.contains(&told), "{list}");
     assert!(queue.sandbox.run(&["why", "m2"]).exits(0).stdout.contains(&reason));
