@@ -328,7 +328,7 @@ pub struct SessionReport {
     pub cumulative: bool,
     /// The time at which a limit is lifted, if it was reported.
     pub resets_at: Option<Timestamp>,
-    /// The model that a limit is about, if the service named the model.
+    /// The model that a limit applies to, if the service named the model.
     pub limited_model: Option<String>,
     /// The number of denied tool calls.
     pub denials: u32,

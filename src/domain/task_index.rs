@@ -271,7 +271,7 @@ impl TaskIndex {
         Self { clock: self.clock, ..Self::default() }
     }
 
-    /// Advances the time to that of an event.
+    /// Advances the clock to the time of an event.
     pub(super) fn advance(&mut self, at: Timestamp) {
         if at > self.clock {
             self.clock = at;

@@ -153,7 +153,7 @@ impl TaskTable {
         }
     }
 
-    /// Advances the time to that of an event of the run.
+    /// Advances the clock to the time of an event of the run.
     pub(super) fn advance(&mut self, at: Timestamp) {
         self.index.advance(at);
     }

@@ -15,7 +15,7 @@ const PLAIN_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// Settings of git in commands. Background maintenance outlives the command that starts it, and
 /// nobody would wait for it before the worktree is recycled. A signature needs the user's key or a
-/// passphrase, and what lands is a commit of its own.
+/// passphrase, and the agent's commits never land: a task lands as a new commit.
 const GIT_CONFIG: [(&str, &str); 5] = [
     ("gc.auto", "0"),
     ("maintenance.auto", "false"),

@@ -55,7 +55,7 @@ impl<'a> WorkTreeIndex<'a> {
     }
 }
 
-/// Returns what the index has for an entry of a tree.
+/// Returns a tree's entry in the form in which the index stores it.
 fn indexed(entry: tree::TreeEntry) -> IndexedFile {
     (entry.mode.kind(), entry.id)
 }

@@ -31,7 +31,7 @@ const WORTH_WRITING: usize = 64;
 /// A run that was loaded from refs.
 #[derive(Debug)]
 pub struct LoadedRun {
-    /// The manifest: base, target and ids of what is pinned.
+    /// The manifest: base, target and the ids of pinned objects.
     pub manifest: Manifest,
     /// The job file's text.
     pub job_text: String,

@@ -56,7 +56,7 @@ pub(crate) struct Status<'a> {
     pub closed_until: Option<u64>,
     pub waits_for: Option<WaitsFor<'a>>,
     pub next_action: Option<NextAction<'a>>,
-    /// Milliseconds until no task is left that can go on; null without an estimate.
+    /// Milliseconds until no task can continue; null without an estimate.
     pub left_ms: Option<u64>,
     pub failures: Vec<FailureGroup>,
     pub tasks: Vec<Task<'a>>,

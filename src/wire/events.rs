@@ -155,7 +155,7 @@ pub(crate) struct WirePart {
 pub(crate) struct WireReplanCounts {
     /// Tasks that are done.
     pub done: usize,
-    /// Tasks that go on as before.
+    /// Tasks that continue as before.
     pub unchanged: usize,
     /// Tasks that start again.
     pub restarted: usize,

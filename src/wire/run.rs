@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::id::Oid;
 
-/// The file `run.json`: what is pinned for a run beside job and plan.
+/// The file `run.json`: what a run pins besides job and plan.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Manifest {
     /// The format's version.

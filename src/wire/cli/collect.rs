@@ -18,7 +18,7 @@ pub(crate) struct CollectedOutputs<'a> {
     pub outputs: Vec<CollectedOutput<'a>>,
 }
 
-/// The numbers of collected items, by what the items say of themselves.
+/// The numbers of collected items by severity, rule and folder.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct CollectCounts {
     pub items: usize,
