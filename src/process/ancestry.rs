@@ -1,5 +1,5 @@
-//! The ancestors of this process: was it started, directly or not, by a keeper or by a command that
-//! a keeper runs?
+//! The ancestors of this process. They tell whether a keeper, or a command that a keeper runs, has
+//! started this process, directly or not.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};

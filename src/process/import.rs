@@ -9,16 +9,16 @@ use anyhow::{Context, Result, bail};
 use super::Git;
 use crate::domain::id::Oid;
 
-/// The number of objects from which a pack is kept. Smaller packs are unpacked, as git does it for
-/// a push: thousands of small packs would slow every search for an object down.
+/// The least number of objects of a pack that is kept. Smaller packs are unpacked, as git does for
+/// a push: thousands of small packs would slow down every search for an object.
 const KEPT_PACK: u32 = 100;
 
 /// The length of a pack's header: signature, version, number of objects.
 const HEADER: usize = 12;
 
 impl Git {
-    /// Adds the objects of a pack that lacks what `base` reaches. Every object is checked, and
-    /// everything that `tips` reach must be there. No ref moves.
+    /// Adds the objects of a pack. The pack may lack the objects that `base` reaches. Every object
+    /// is checked, and everything that `tips` reach must be there. No ref moves.
     ///
     /// # Errors
     ///

@@ -123,8 +123,8 @@ fn tree(output: &[u8]) -> Result<String> {
     String::from_utf8(tree.to_vec()).context("git printed no tree")
 }
 
-/// Returns the paths in conflict: the paths with several stages or, if there are none, as when git
-/// cannot tell to which folder a file belongs, the paths of git's messages.
+/// Returns the paths in conflict: the paths with several stages. Without such paths, returns the
+/// paths in git's messages, for example if git cannot tell to which folder a file belongs.
 fn conflicted_paths(output: &[u8]) -> Result<BTreeSet<String>> {
     let text = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
     let mut fields = fields(output).skip(1);

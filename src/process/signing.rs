@@ -126,7 +126,7 @@ fn end_signer(git: &duct::Handle) -> std::io::Result<()> {
             }
         }
         if !patient {
-            // Also where the processes of a group cannot be listed.
+            // Git is ended even if the processes of a group cannot be listed.
             groups.iter().copied().for_each(kill);
         }
         std::thread::sleep(INTERVAL);

@@ -26,7 +26,7 @@ use procfs::ProcessStat;
 /// signal reaches it.
 const KILL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The number of times that the end of a sandbox is looked for, and the pause between them.
+/// The number of tests whether a sandbox has ended, and the pause between them.
 const SANDBOX_TRIES: u32 = 100;
 const SANDBOX_PAUSE: Duration = Duration::from_micros(300);
 

@@ -141,7 +141,7 @@ mod tests {
         let restyled =
             fault(&[(attributes, none), (file, "日\n")], &[(attributes, latin), (file, "日\n")]);
         assert_eq!(restyled, Some(CheckoutFault { needs_attributes: false, ..unmapped }));
-        // What was there before, and what can be converted, is no fault.
+        // A fault that the tree before has, and a file that can be converted, are not faults.
         let old = [(attributes, latin), (file, "日\n")];
         assert_eq!(fault(&old, &[(attributes, latin), (file, "日\n"), ("new", "日\n")]), None);
         assert_eq!(fault(&[], &[(attributes, latin), (file, "ü\n")]), None);
@@ -157,14 +157,14 @@ mod tests {
             let word = format!("working-tree-encoding{value}");
             let attributes = format!("*.txt {word}\n");
             let attributes = ("d/.gitattributes", attributes.as_str());
-            // The branch that brings the attribute, with a file or without.
+            // A branch that adds the attribute, with or without a file to which it applies.
             for file in [("d/a.txt", "a\n"), ("other", "a\n")] {
                 let found = fault(&[], &[attributes, file]).unwrap();
                 let message =
                     format!("git-harness cannot write `{word}`, as `d/.gitattributes` wants");
                 assert_eq!((found.message, found.needs_attributes), (message, false));
             }
-            // A branch that meets the attribute.
+            // A branch that adds a file to which an existing attribute applies.
             let found = fault(&[attributes], &[attributes, ("d/a.txt", "a\n")]).unwrap();
             assert_eq!(found.message, format!("`d/a.txt` cannot be checked out: {part}"));
         }

@@ -238,7 +238,7 @@ mod tests {
             assert_eq!(read(&worktree.path), read(&by_git), "{path}");
         }
         assert_eq!(RepoFixture::status(&worktree), "");
-        // What is there is read back as it was.
+        // The unchanged files are read back without a difference.
         let snapshot = super::super::snapshot(&fx.repo, &worktree, &commit).unwrap();
         assert_eq!(snapshot.changed, Vec::<String>::new());
         std::fs::write(worktree.path.join("a.b"), [0, b'n', 0, b'\n']).unwrap();

@@ -16,7 +16,8 @@ use anyhow::{Context as _, Result, bail};
 /// the records of the worktrees.
 const FOLDER_RECORD: &str = "folder";
 
-/// The identity of one folder. Two folders that exist at the same time never have the same.
+/// The identity of one folder. Two folders that exist at the same time never have the same
+/// identity.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FolderIdentity {
     device: u64,
@@ -82,7 +83,7 @@ pub(crate) fn claim_worktrees_folder(folder: &Path, records: &Path) -> Result<()
     check_worktrees_folder(folder, records)?;
     match (FolderIdentity::of(folder)?, recorded_folder(records)?) {
         (Some(found), Some(known)) if known.is_of(&found) => Ok(()),
-        // Only an empty folder passes the check above although another one is recorded.
+        // If another folder is recorded, only an empty folder passes the check above.
         (Some(found), Some(_) | None) => record_folder(records, &found),
         (None, _) => {
             if let Some(parent) = folder.parent() {

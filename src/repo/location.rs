@@ -42,7 +42,7 @@ impl Repo {
             repo.top = Some(work_tree);
         } else if repo.linked.is_some() || !repo.is_bare_or_elsewhere() {
             let here = real(here)?;
-            // The main work tree follows landings. It is where git finds it from the inside.
+            // The main work tree follows landings. Git finds its path only from the inside.
             if repo.linked.is_none() && repo.work_dir.is_none() {
                 repo.work_dir = Some(here.clone());
             }

@@ -83,9 +83,9 @@ impl ChangedPaths {
 
 /// Writes the tree of `ours`, a commit or tree, with the other side's change.
 ///
-/// This is git's merge if both sides changed other files than the other side and removed none: git
-/// takes each changed path from the side that changed it, before it looks at any content, and only
-/// a removed path can be the source of a rename.
+/// The result is git's own if the two sides changed different files and removed none: git takes
+/// each changed path from the side that changed it, before it looks at any content, and only a
+/// removed path can be the source of a rename.
 pub(crate) fn apply_change(repo: &Repo, ours: &Oid, change: &SideChange) -> Result<Oid> {
     let local = repo.local();
     let ours = tree::peel_to_tree(&local, object_id(ours)?)?;

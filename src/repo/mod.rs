@@ -171,8 +171,8 @@ impl Repo {
             Some(_) | None => None,
         };
         let linked = std::fs::canonicalize(git_dir).ok().filter(|own| *own != common_dir);
-        // A separate git folder does not name its work tree. Git finds the work tree from the
-        // inside only, by the `.git` file.
+        // A separate git folder does not name its work tree. Git finds that work tree only from the
+        // inside, by the `.git` file.
         let inside = top.as_deref().filter(|_| linked.is_none() && !bare);
         let work_dir = work_dir.or_else(|| inside.and_then(|top| std::fs::canonicalize(top).ok()));
         let top = match (&linked, top) {

@@ -156,8 +156,8 @@ pub(crate) fn edit_tree_entries(repo: &Repo, base_tree: &Oid, grafts: &[Graft]) 
     Ok(oid(tree::apply(&local, object_id(base_tree)?, &edits)?))
 }
 
-/// Writes a tree that is `tree` with the paths that differ from `from` and for which `selects`
-/// returns true as in `from`. Returns the tree and these paths.
+/// Writes `tree` with some paths as they are in `from`: those that differ and for which `selects`
+/// returns true. Returns the new tree and these paths.
 pub(crate) fn restore_paths(
     repo: &Repo,
     tree: &Oid,

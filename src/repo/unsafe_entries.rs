@@ -76,8 +76,8 @@ fn leaves(path: &BStr, target: &BStr) -> bool {
     at.first().is_some_and(|first| first.eq_ignore_ascii_case(b".git"))
 }
 
-/// Returns the settings of a `.gitmodules` file that git refuses itself, or that run a command.
-/// Lines are read alone, so that a file that git cannot parse is judged too.
+/// Returns the settings of a `.gitmodules` file that git itself refuses, or that run a command.
+/// Each line is read by itself, so that a file that git cannot parse is judged too.
 fn unsafe_settings(text: &[u8]) -> Vec<String> {
     let mut found = Vec::new();
     for line in text.lines() {

@@ -164,7 +164,8 @@ impl Store {
         new: &Oid,
         dry_run: bool,
     ) -> Result<Option<String>> {
-        // Git's own message comes first. Only before git writes, the test must precede it.
+        // In a dry run, git's own message has priority. Otherwise the test for ignored files comes
+        // first, because git would overwrite them.
         if dry_run && let Some(why) = read_tree(self.git(), checkout, old, new, true)? {
             return Ok(Some(why));
         }

@@ -376,8 +376,8 @@ fn add_settings(text: &str, settings: &mut Settings) {
     }
 }
 
-/// Returns the settings of a configuration file, with a line for each value. Lines are read alone:
-/// only a difference matters, and a file that git cannot parse has one too.
+/// Returns the settings of a configuration file, with a line for each value. Each line is read by
+/// itself: only a difference matters, and a file that git cannot parse is compared too.
 pub(super) fn all_settings(text: &str) -> Settings {
     let mut settings = Settings::new();
     let mut section = String::new();

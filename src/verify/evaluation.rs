@@ -39,7 +39,7 @@ mod tests {
     }
 
     #[test]
-    fn answer_without_json_is_no_opinion_and_findings_of_a_pass_are_ignored() {
+    fn answer_without_json_is_no_verdict_and_findings_of_a_pass_are_ignored() {
         assert!(matches!(from_answer("Looks good to me.", 1).unwrap(), Verdict::Errored(_)));
         let remarks = r#"{"pass": true, "findings": ["a matter of taste"]}"#;
         assert_eq!(from_answer(remarks, 1).unwrap(), Verdict::Passed);

@@ -41,7 +41,7 @@ pub(crate) fn secrets(withheld: &[WithheldFile], attempt: u32) -> Option<Finding
 pub(crate) struct TaskScope<'a> {
     /// The section of the job.
     pub section: &'a ScopeSection,
-    /// The rule files, of which the task may change those that the section names.
+    /// The rule files. The task may change only those that the section names.
     pub rules: &'a RuleFiles,
     /// The task's files.
     pub task_files: &'a [String],
@@ -70,7 +70,8 @@ impl TaskScope<'_> {
         Ok(found.into_iter().flatten().map(finding).collect())
     }
 
-    /// Returns true if the path is a rule file that the section does not name without a wildcard.
+    /// Returns true if the task must not change the path because it is a rule file. A task may
+    /// change the rule files that the section names without a wildcard.
     fn is_closed_rule_file(&self, path: &str) -> bool {
         self.rules.has(path) && !self.section.names(path)
     }

@@ -173,7 +173,7 @@ pub struct WireSessionReport {
     progress: Option<WireSessionProgress>,
 }
 
-/// The distance that a session got. Absent for a session that started and got no answer.
+/// The progress of a session. Absent for a session that started and got no answer.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 enum WireSessionProgress {

@@ -1,4 +1,4 @@
-//! Notes: provenance on landed commits, verdicts on trees. One JSON object a line.
+//! Notes: provenance on landed commits, verdicts on trees. Each line is a JSON object.
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};

@@ -59,7 +59,7 @@ pub enum Ejection {
     Rejected {
         /// The output of the failed checks.
         finding: String,
-        /// The same as findings, for the next attempt of a task. Empty for a branch.
+        /// The output as findings, for the next attempt of a task. Empty for a branch.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         findings: Vec<WireFinding>,
         /// The results of the failed verification. Empty for a branch.
@@ -71,7 +71,7 @@ pub enum Ejection {
         /// The tree that failed. Absent for a branch.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         tree: Option<ObjectId>,
-        /// The landing with which the entry fails, although it passes without.
+        /// The landing together with which the entry fails. Without this landing, the entry passes.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         partner: Option<JointPartner>,
     },

@@ -30,8 +30,8 @@ pub struct CheckStep {
     pub timeout_ms: u64,
     /// The arguments as they enter the verdict's key: without the path of the worktree.
     pub key_argv: Vec<String>,
-    /// The part of the verdict's key for what the tree does not hold: a hash of the files that the
-    /// job provides, and the tree with the rule files that were put back. Empty for neither.
+    /// The part of the verdict's key for inputs outside the tree: a hash of the files that the job
+    /// provides, and the tree with the rule files that were put back. Empty without such inputs.
     pub salt: String,
     /// The hash of the worktree's set-up, as part of the verdict's key. Empty without a set-up.
     #[serde(default, skip_serializing_if = "String::is_empty")]
