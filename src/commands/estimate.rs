@@ -180,7 +180,7 @@ fn short(count: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{PlannedVsReported, sessions};
+    use super::{PlannedVsReported, session_tokens};
     use crate::domain::id::{RunId, TaskId};
     use crate::domain::plan::{Plan, Task};
     use crate::domain::session::{Tokens, Usage};
