@@ -84,8 +84,8 @@ command = ["a", 1]"#, r#"j:4:17: `command` in [agent] must hold only strings, no
 hint: write it like `command = ["program", "argument"]`"#),
 ];
 
-/// Ends of files that begin with `[agent]` and `[job]`, so that their first lines belong to `[job]`.
-/// They start at line 5.
+/// Ends of files that begin with `[agent]` and `[job]`, so that their first lines belong to
+/// `[job]`. They start at line 5.
 const IN_JOB: &[(&str, &str)] = &[
     (
         r#"name = "JS to TS""#,
