@@ -35,7 +35,7 @@ impl Decider<'_> {
                         | Phase::Reviewing
                         | Phase::Queued
                         | Phase::Failed => {
-                            self.emit_task(&task, TaskEventKind::Skipped { message })
+                            self.emit_task(&task, TaskEventKind::Skipped { message });
                         }
                         Phase::Done | Phase::Skipped => {}
                     }
