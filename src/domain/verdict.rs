@@ -18,7 +18,8 @@ pub struct Candidate {
 pub struct Finding {
     /// The attempt that made the candidate.
     pub attempt: u32,
-    /// The name of the check, or a built-in name: `agent`, `scope`, `merge`, `review`, `evaluate`.
+    /// The name of the check, or a built-in name: `agent`, `setup`, `scope`, `merge`, `review`,
+    /// `evaluate`.
     pub check: String,
     /// The description. The creator of the finding limits its length.
     pub text: String,
@@ -54,8 +55,21 @@ impl Finding {
         let hint = self.hint().map_or_else(String::new, |hint| format!(" (hint: {hint})"));
         Some(match self.split_command().0 {
             Some(command) => format!("`{}`: {line}{hint}", abbreviated(command)),
-            None => format!("{line}{hint}"),
+            None => format!("{line}{}{hint}", self.listed_after(line)),
         })
+    }
+
+    /// Returns the first item of the list that a line announces, and the number of the others.
+    fn listed_after(&self, line: &str) -> String {
+        let rest = self.text.split_once(line).map_or("", |(_, rest)| rest);
+        let mut items = rest.lines().skip(1).map_while(|line| line.strip_prefix("- "));
+        match (line.ends_with(':'), items.next()) {
+            (true, Some(first)) => match items.count() {
+                0 => format!(" {first}"),
+                more => format!(" {first} and {more} more"),
+            },
+            (true, None) | (false, _) => String::new(),
+        }
     }
 
     /// Splits the text of a check's finding into the command line and the rest.
@@ -231,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn finding_in_words_has_the_command_line_the_error_and_the_hint() {
+    fn finding_in_words_has_the_command_line_the_error_the_first_item_and_the_hint() {
         let text = "`npx tsc`: exit 1\nhint: install it\nnot found: tsc";
         let words = finding(1, text).in_words();
         assert_eq!(words.as_deref(), Some("`npx tsc`: not found: tsc (hint: install it)"));
@@ -240,6 +254,14 @@ mod tests {
         assert!(words.ends_with("y y …`: error: x"), "{words}");
         assert_eq!(words.chars().count(), 60 + "``: error: x".len());
         assert_eq!(finding(1, "No.").in_words().as_deref(), Some("No."));
+        for (text, words) in [
+            ("2 paths:\n- `a`\n- `b`\nLeave them.", "2 paths: `a` and 1 more"),
+            ("A path:\n- `a`\nLeave it.", "A path: `a`"),
+            ("A path:\n", "A path:"),
+            ("Bad.\n- `a`", "Bad."),
+        ] {
+            assert_eq!(finding(1, text).in_words().as_deref(), Some(words));
+        }
     }
 
     #[test]

@@ -130,6 +130,11 @@ impl Context {
         tasks.get(task).cloned().with_context(|| format!("no task `{task}` in the plan"))
     }
 
+    /// Returns the name of a task for people.
+    pub(crate) fn label(&self, task: &TaskId) -> String {
+        self.task(task).map_or_else(|_| task.to_string(), |task| task.label())
+    }
+
     /// Returns the rule files of the run's job.
     pub(crate) fn rule_files(&self) -> RuleFiles {
         let mut rules = RuleFiles::of(&self.job, &self.manifest.file);

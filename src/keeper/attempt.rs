@@ -10,6 +10,7 @@ use super::files;
 use super::network::{self, CommandNetwork};
 use super::sandbox::{self, AgentCommits};
 use super::session;
+use super::setup;
 use super::withhold::{CleanTree, Secrets, is_clean_history, withhold};
 use super::worktree::{PreparedWorktree, prepare, redactor};
 use crate::agent::preset::Preset;
@@ -40,6 +41,7 @@ pub(super) fn keep(
     let preset = session::preset(&work.session)?;
     let mut given_up = None;
     let mut denied = Vec::new();
+    let mut mark = None;
     let at = &assigned.assignment.worktree.commit;
     let secrets = Secrets::of(&assigned.assignment, &assigned.env)?;
     let mut notes = Vec::new();
@@ -47,6 +49,7 @@ pub(super) fn keep(
         Ok(PreparedWorktree { worktree, sandbox, notes: told }) => {
             notes = told;
             let prepared = began.elapsed();
+            mark = setup::take_mark(&assigned.assignment.worktree);
             if let Some(folder) = work.output.as_ref().and_then(|o| Path::new(o).parent()) {
                 std::fs::create_dir_all(worktree.path.join(folder))?;
             }
@@ -121,6 +124,11 @@ pub(super) fn keep(
             (stash, outcome.stash) = stashed(repo, &commits.stash, &secrets)?;
             (saved.commit, saved.tree)
         };
+        if let (Some(mark), false) = (&mark, removed) {
+            let changed = repo::changed_contents(repo, &first, &tree)?;
+            let paths = changed.iter().map(|(path, _)| path.as_str());
+            setup::put_mark_back(&assigned.assignment.worktree, mark, paths)?;
+        }
         let changed = tree != repo.tree_of(&base)? || !outcome.withheld.is_empty();
         outcome.candidate =
             Some(SavedCommit { commit: commit.to_string(), tree: tree.to_string() });

@@ -10,7 +10,7 @@ use super::built_in;
 use super::kept;
 use super::network::{self, CommandNetwork};
 use super::seal;
-use super::setup;
+use super::setup::{self, SetupFailed};
 use super::worktree::{PreparedWorktree, prepare, redactor};
 use crate::domain::termination::Termination;
 use crate::domain::verdict::HINT;
@@ -44,11 +44,15 @@ pub(super) fn keep(
         v: VERSION,
         tree: work.tree.clone(),
         fault: None,
+        setup_failure: None,
         checks: Vec::with_capacity(work.checks.len()),
     };
-    let ready = kept::discard_changed(repo, assigned).map_err(|error| format!("{error:#}"));
-    let ran = ready.and_then(|()| run_steps(repo, dir, assigned, work, stop, &mut outcome.checks));
-    outcome.fault = ran.err();
+    let ready = kept::discard_changed(repo, assigned).map_err(Interruption::from);
+    match ready.and_then(|()| run_steps(repo, dir, assigned, work, stop, &mut outcome.checks)) {
+        Ok(()) => {}
+        Err(Interruption::Fault(fault)) => outcome.fault = Some(fault),
+        Err(Interruption::SetupFailure(text)) => outcome.setup_failure = Some(text),
+    }
     // Without a state, the worktree is made anew.
     kept::write_state(assigned).ok();
     failpoint::hit("keeper.before-outcome");
@@ -57,8 +61,32 @@ pub(super) fn keep(
     Ok(true)
 }
 
-/// Runs the checks in order, each on the commit that it asks for. Returns the first infrastructure
-/// fault as an error.
+/// The reason why not all checks have run.
+#[derive(Debug)]
+enum Interruption {
+    /// An infrastructure fault.
+    Fault(String),
+    /// The set-up fails because of the work. The text is that of a finding.
+    SetupFailure(String),
+}
+
+impl From<String> for Interruption {
+    fn from(fault: String) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<anyhow::Error> for Interruption {
+    fn from(error: anyhow::Error) -> Self {
+        match error.downcast_ref::<SetupFailed>() {
+            Some(failed) if failed.is_of_work => Self::SetupFailure(failed.finding()),
+            Some(_) | None => Self::Fault(format!("{error:#}")),
+        }
+    }
+}
+
+/// Runs the checks in order, each on the commit that it asks for. Returns the first reason to stop
+/// as an error.
 fn run_steps(
     repo: &Repo,
     dir: &Path,
@@ -66,7 +94,7 @@ fn run_steps(
     work: &ChecksWork,
     stop: &StopFlag,
     outcomes: &mut Vec<CheckOutcome>,
-) -> std::result::Result<(), String> {
+) -> std::result::Result<(), Interruption> {
     let candidate = assigned.assignment.worktree.commit.as_str();
     let mut shown: Option<(PreparedWorktree, &str)> = None;
     for (number, step) in work.checks.iter().enumerate() {
@@ -77,8 +105,7 @@ fn run_steps(
             if let Some((prepared, _)) = &shown {
                 ensure_unchanged(repo, &prepared.worktree)?;
             }
-            let prepared = prepare(repo, dir, assigned, commit, stop);
-            shown = Some((prepared.map_err(|error| format!("{error:#}"))?, commit));
+            shown = Some((prepare(repo, dir, assigned, commit, stop)?, commit));
         }
         failpoint::hit("keeper.before-check");
         let result = match &step.built_in {
@@ -94,7 +121,7 @@ fn run_steps(
         outcomes.push(result.map_err(|error| format!("`{}`: {error:#}", step.name))??);
     }
     match &shown {
-        Some((prepared, _)) => ensure_unchanged(repo, &prepared.worktree),
+        Some((prepared, _)) => Ok(ensure_unchanged(repo, &prepared.worktree)?),
         None => Ok(()),
     }
 }

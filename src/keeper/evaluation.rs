@@ -10,6 +10,7 @@ use super::files;
 use super::network::{self, CommandNetwork};
 use super::seal;
 use super::session;
+use super::setup;
 use super::worktree::{prepare, redactor};
 use crate::ambient;
 use crate::failpoint;
@@ -48,6 +49,8 @@ pub(super) fn keep(
         Err(_) if stop.is_raised() => {}
         Err(error) => outcome.termination = WireTermination::NotStarted(format!("{error:#}")),
         Ok(prepared) => {
+            let spec = &assigned.assignment.worktree;
+            let mark = setup::take_mark(spec);
             failpoint::hit("keeper.before-evaluator");
             let session = (&work.session, preset.as_ref());
             let command =
@@ -64,6 +67,12 @@ pub(super) fn keep(
             outcome.answer = answer_file(&work.answer).or(last_message);
             if let Some(answer) = &mut outcome.answer {
                 *answer = String::from_utf8_lossy(&redactor.clean(answer.as_bytes())).into_owned();
+            }
+            if let Some(mark) = mark
+                // A worktree that cannot be read is set up again.
+                && let Ok(modified) = repo::modified_files(repo, &prepared.worktree)
+            {
+                setup::put_mark_back(spec, &mark, modified.iter().map(String::as_str))?;
             }
             // The evaluator's changes to the worktree are not kept: the next assignment resets the
             // worktree.

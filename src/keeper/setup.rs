@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::AssignedWork;
 use super::caches;
-use super::files;
 use super::worktree::redactor;
+use crate::domain::shell::shell_quote;
 use crate::domain::termination::Termination;
-use crate::process::{self, Command, Confinement, Containment, StopFlag, TempFolder};
+use crate::process::{self, Command, Confinement, Containment, StopFlag};
 use crate::repo::{self, Repo, Worktree};
 use crate::wire::VERSION;
 use crate::wire::keeper::WorktreeSpec;
@@ -28,7 +28,7 @@ const EXTENSION: &str = "setup";
 
 /// The state in which a worktree was set up. The commands run again if it differs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct SetupMark {
+pub(super) struct SetupMark {
     /// The format's version.
     v: u32,
     /// The commands.
@@ -92,6 +92,27 @@ fn mentioned_paths(setup: &[Vec<String>]) -> BTreeSet<&str> {
     words.map(|word| word.strip_prefix("./").unwrap_or(word)).collect()
 }
 
+/// Takes the mark of a worktree that an agent is about to use. An agent may install other
+/// dependencies, and may be killed.
+pub(super) fn take_mark(spec: &WorktreeSpec) -> Option<SetupMark> {
+    let mark = SetupMark::read(spec);
+    // What the commands have downloaded stays, for the agent.
+    std::fs::remove_file(SetupMark::path(spec)).ok();
+    mark
+}
+
+/// Puts the mark of a worktree back, unless one of the changed paths is an input of the set-up.
+pub(super) fn put_mark_back<'a>(
+    spec: &WorktreeSpec,
+    mark: &SetupMark,
+    changed: impl Iterator<Item = &'a str>,
+) -> Result<()> {
+    if repo::names_any(&spec.setup_inputs, &mentioned_paths(&spec.setup), changed)? {
+        return Ok(());
+    }
+    mark.write(spec)
+}
+
 /// Removes the mark of a worktree, and what the commands have downloaded, so that they run again.
 pub(super) fn forget(spec: &WorktreeSpec) {
     // A missing file is fine. Any other error recurs when the mark is written.
@@ -124,6 +145,46 @@ pub(crate) fn forget_setups(indexes: &Path, worktree: Option<&str>) -> Result<()
     Ok(())
 }
 
+/// A setup command that did not succeed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the setup command `{command}` did not succeed ({how}): {output}")]
+pub(super) struct SetupFailed {
+    command: String,
+    how: Termination,
+    output: String,
+    /// True if the set-up succeeds on the commit that the work started from.
+    pub(super) is_of_work: bool,
+}
+
+impl SetupFailed {
+    /// Returns the failure after the set-up succeeded on the commit that the work started from.
+    pub(super) fn passed_on_control(self) -> Self {
+        Self { is_of_work: self.may_be_of_work(), ..self }
+    }
+
+    /// Describes the failure for the author of the work, like the failure of a check.
+    pub(super) fn finding(&self) -> String {
+        let Self { command, how, output, .. } = self;
+        format!(
+            "`{command}`: {how}\n{output}\nWithout this work, the set-up of the worktree succeeds."
+        )
+    }
+
+    /// Returns true if the content of the worktree can be the cause.
+    pub(super) fn may_be_of_work(&self) -> bool {
+        match self.how {
+            Termination::Exited(_) | Termination::NotStarted(_) => true,
+            Termination::Signalled(signal) => !matches!(signal, 9 | 15),
+            Termination::TimedOut
+            | Termination::Idle
+            | Termination::Lingered
+            | Termination::Hopeless
+            | Termination::Stopped
+            | Termination::Lost => false,
+        }
+    }
+}
+
 /// Runs the setup commands if the worktree's mark asks for it. `restore` then puts the tracked
 /// files back, and returns true if the next reset removes files that the commands have made.
 pub(super) fn set_up(
@@ -145,8 +206,7 @@ pub(super) fn set_up(
     forget(spec);
     run_commands(dir, assigned, surroundings)?;
     let is_swept = restore()?;
-    SetupMark { is_swept, ..wanted }.write(spec)?;
-    TempFolder::new(dir.join(files::TMP)).restore()
+    SetupMark { is_swept, ..wanted }.write(spec)
 }
 
 fn run_commands(
@@ -170,8 +230,9 @@ fn run_commands(
         let ended = process::run(&command, stop)?;
         if ended.termination != Termination::Exited(0) {
             let output = super::excerpt(&stdout, &command.stderr, 600);
-            let (command, how) = (argv.join(" "), ended.termination);
-            bail!("the setup command `{command}` did not succeed ({how}): {output}");
+            let words: Vec<_> = argv.iter().map(|word| shell_quote(word)).collect();
+            let (command, how) = (words.join(" "), ended.termination);
+            return Err(SetupFailed { command, how, output, is_of_work: false }.into());
         }
     }
     Ok(())
@@ -205,6 +266,7 @@ mod tests {
             branch: None,
             setup: vec![vec!["true".into()]],
             setup_inputs: Vec::new(),
+            setup_control: None,
             keep: Vec::new(),
             provided: Vec::new(),
             leftovers: None,

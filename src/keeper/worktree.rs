@@ -10,14 +10,15 @@ use anyhow::{Context, Result, bail};
 
 use super::AssignedWork;
 use super::attempt::make_ref;
+use super::files;
 use super::leftover::{commit_leftover, leftover_note};
 use super::sandbox::AssignmentSandbox;
 use super::session;
-use super::setup;
+use super::setup::{self, SetupFailed};
 use super::withhold::Secrets;
 use crate::domain::id::Oid;
 use crate::failpoint;
-use crate::process::{self, Confinement, Redactor, StopFlag};
+use crate::process::{self, Confinement, Redactor, StopFlag, TempFolder};
 use crate::repo::{self, Head, Repo, UntrackedFiles, Worktree};
 use crate::wire::keeper::{Work, WorktreeSpec};
 
@@ -69,7 +70,12 @@ pub(super) struct PreparedWorktree {
     pub(super) notes: Vec<String>,
 }
 
-/// Prepares the worktree of an assignment at a commit, and its sandbox.
+/// Prepares the worktree of an assignment at a commit, and its sandbox. An agent also gets a
+/// worktree whose set-up fails because of the work: the agent is to mend it.
+///
+/// # Errors
+///
+/// [`SetupFailed`] says whether the work is the cause.
 pub(super) fn prepare(
     repo: &Repo,
     dir: &Path,
@@ -77,10 +83,64 @@ pub(super) fn prepare(
     commit: &str,
     stop: &StopFlag,
 ) -> Result<PreparedWorktree> {
+    let notes = keep_leftover(repo, assigned)?.into_iter().collect();
+    let prepare_at = |commit: &str, step| prepare_at(repo, dir, assigned, commit, step, stop);
+    let is_for_agent = matches!(assigned.assignment.work, Work::Attempt(_));
+    let is_of_work = |error: &anyhow::Error| {
+        error.downcast_ref::<SetupFailed>().is_some_and(|failed| failed.is_of_work)
+    };
+    let control = assigned.assignment.worktree.setup_control.as_deref();
+    let prepared = match prepare_with_control(&prepare_at, commit, control) {
+        Err(error) if is_for_agent && is_of_work(&error) => prepare_at(commit, SetupStep::Skip),
+        prepared => prepared,
+    };
+    Ok(PreparedWorktree { notes, ..prepared? })
+}
+
+/// Prepares a worktree. A set-up that fails is tried on the commit that the work started from, and
+/// then once more.
+fn prepare_with_control(
+    prepare_at: &dyn Fn(&str, SetupStep) -> Result<PreparedWorktree>,
+    commit: &str,
+    control: Option<&str>,
+) -> Result<PreparedWorktree> {
+    let first = match prepare_at(commit, SetupStep::Run) {
+        Err(error) => error,
+        prepared => return prepared,
+    };
+    let may_be_of_work = first.downcast_ref().is_some_and(SetupFailed::may_be_of_work);
+    let Some(control) = control.filter(|control| *control != commit && may_be_of_work) else {
+        return Err(first);
+    };
+    if prepare_at(control, SetupStep::Run).is_err() {
+        return Err(first);
+    }
+    prepare_at(commit, SetupStep::Run).map_err(|error| match error.downcast::<SetupFailed>() {
+        Ok(failed) => failed.passed_on_control().into(),
+        Err(other) => other,
+    })
+}
+
+/// The set-up as a step of the preparation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SetupStep {
+    /// The set-up runs if its mark asks for it.
+    Run,
+    /// There is no set-up.
+    Skip,
+}
+
+fn prepare_at(
+    repo: &Repo,
+    dir: &Path,
+    assigned: &AssignedWork,
+    commit: &str,
+    step: SetupStep,
+    stop: &StopFlag,
+) -> Result<PreparedWorktree> {
     let spec = &assigned.assignment.worktree;
     let commit = Oid::parse(commit)?;
     let head = spec.branch.clone().map_or(Head::Detached, Head::Branch);
-    let notes = keep_leftover(repo, assigned)?.into_iter().collect();
     let worktree = open_or_create(repo, spec, &commit)?;
     failpoint::hit("keeper.worktree-created");
     worktree
@@ -102,7 +162,12 @@ pub(super) fn prepare(
         Ok(stats.spared > 0)
     };
     let surroundings = (confinement.as_ref(), stop);
-    setup::set_up(repo, dir, (assigned, &worktree), surroundings, restore)?;
+    match step {
+        SetupStep::Run => setup::set_up(repo, dir, (assigned, &worktree), surroundings, restore)?,
+        SetupStep::Skip => {}
+    }
+    // A setup command may have removed it.
+    TempFolder::new(dir.join(files::TMP)).restore()?;
     for (path, source) in &spec.provided {
         // A file of the commit is judged, whatever the job has at its path.
         if !repo.has_entry(&commit, path)? {
@@ -111,7 +176,7 @@ pub(super) fn prepare(
         }
     }
     let sandbox = sandbox.as_ref().map(AssignmentSandbox::confinement);
-    Ok(PreparedWorktree { worktree, sandbox, notes })
+    Ok(PreparedWorktree { worktree, sandbox, notes: Vec::new() })
 }
 
 /// Keeps the work in a worktree that no attempt has recorded, before the worktree is reset. Work

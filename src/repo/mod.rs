@@ -74,7 +74,7 @@ pub(crate) use handle::RepoHandle;
 pub(crate) use heads::{Checkout, checkouts};
 pub(crate) use location::NamedRepository;
 pub(crate) use merge::{ChangedPaths, apply_change, merge_bases, simple_change};
-pub(crate) use named_files::files_named;
+pub(crate) use named_files::{files_named, names_any};
 pub(crate) use objects::{
     Graft, commit_as, commit_info, edit_tree, edit_tree_entries, hash_files, read_blob,
     restore_paths, sha1_hex, stash_parts,

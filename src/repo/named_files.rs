@@ -28,6 +28,17 @@ pub(crate) fn files_named(
     Ok(found.map(|(path, id)| (path.to_string(), id.to_string())).collect())
 }
 
+/// Returns true if one of the changed paths is in `paths` or matches a pattern, as in
+/// [`files_named`].
+pub(crate) fn names_any<'a>(
+    patterns: &[String],
+    paths: &BTreeSet<&str>,
+    mut changed: impl Iterator<Item = &'a str>,
+) -> Result<bool> {
+    let patterns = reset::path_set(patterns)?.unwrap_or_default();
+    Ok(changed.any(|path| paths.contains(path) || patterns.is_match(path)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::fixture::RepoFixture;

@@ -300,6 +300,9 @@ pub(crate) fn verdict(outcome: &ChecksOutcome, steps: &[CheckStep], attempt: u32
             findings.push(Finding { attempt, check: check.name.clone(), text });
         }
     }
+    if let Some(text) = &outcome.setup_failure {
+        findings.push(Finding { attempt, check: "setup".into(), text: text.clone() });
+    }
     let verdict = match &outcome.fault {
         Some(fault) => Verdict::Errored(fault.clone()),
         None if findings.is_empty() => Verdict::Passed,

@@ -97,6 +97,10 @@ pub(crate) struct WorktreeSpec {
     /// The globs of the files whose change makes the commands run again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub setup_inputs: Vec<String>,
+    /// The commit that the work to check out started from. If the set-up fails, it is tried there:
+    /// only then is the work, and not the machine, known to be the cause.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setup_control: Option<String>,
     /// The ignored paths that a reset keeps from task to task.
     pub keep: Vec<String>,
     /// The files that the job provides, for commits without them: path and source file.

@@ -76,6 +76,53 @@ fn setup_that_fails_half_way_is_repeated_for_the_old_inputs() {
 }
 
 #[test]
+fn setup_that_fails_because_of_the_work_is_a_finding_that_the_agent_can_mend() {
+    let files = [(".gitignore", ".installed\n"), ("lock", "1\n")];
+    let script = "[\"sh\", \"-c\", \"cp lock .installed; grep -q 1 lock || { echo no lock: BAD; exit 7; }\"]";
+    let job = locked(&["alpha", "beta"], script).set("retry", "infra = 0\nredispatch = 0");
+    let sandbox = sandbox(job, &files);
+    sandbox.script("alpha.1", "edit lock BROKEN; edit alpha done");
+    sandbox.script("alpha.2", "expect_feedback 'no lock: BAD'; edit lock 1.2; edit alpha done");
+    let output = sandbox.run(&["start"]).exits(0);
+    assert!(output.stderr.contains("rejected  alpha: attempt 1, by setup: `sh -c "), "{output}");
+    Claim::all(&sandbox).holds();
+    assert_eq!(sandbox.task("alpha")["attempts"], 2);
+    assert_eq!(sandbox.task("beta")["attempts"], 1);
+    assert_eq!(sandbox.landed("lock"), "1.2");
+}
+
+#[test]
+fn setup_that_fails_without_the_work_as_well_is_charged_to_no_task() {
+    let files = [(".gitignore", ".installed\n"), ("lock", "1\n")];
+    let fails =
+        "n=$(cat $HOME/down || echo 0); [ $n = 0 ] || { echo $((n-1)) >$HOME/down; exit 1; }";
+    let script = format!("[\"sh\", \"-c\", \"{fails}; cp lock .installed\"]");
+    for (count, waits) in [(1, false), (2, true)] {
+        let sandbox = sandbox(locked(&["alpha"], &script), &files);
+        sandbox.script("alpha", &format!("echo {count} >$HOME/down; edit lock 2; edit alpha done"));
+        let output = sandbox.run(&["start"]).exits(0);
+        assert_eq!(output.stderr.contains("waits     alpha: the setup command"), waits, "{output}");
+        assert_eq!(sandbox.task("alpha")["attempts"], 1);
+        assert_eq!(sandbox.landed("lock"), "2");
+    }
+}
+
+#[test]
+fn dependencies_that_an_agent_installed_are_gone_before_the_next_task() {
+    let files = [(".gitignore", ".installed\n"), ("lock", "1\n")];
+    let job = locked(&["alpha", "beta"], COPY).set("retry", "feedback = 0\nredispatch = 0").check(
+        "fine",
+        &["sh", "-c", "! grep -q BAD alpha"],
+        "",
+    );
+    let sandbox = sandbox(job, &files);
+    sandbox.script("alpha", "edit lock 2; cp lock .installed; edit alpha BAD");
+    sandbox.script("beta", "cmp lock .installed || exit 94; edit beta done");
+    sandbox.run(&["start"]).exits(1);
+    assert_eq!(sandbox.task("beta")["state"], "done", "{}", sandbox.task("beta"));
+}
+
+#[test]
 fn files_of_the_setup_live_until_the_last_check_and_not_into_the_next_candidate() {
     let setup =
         "[\"sh\", \"-c\", \"[ ! -e made ] && [ ! -e left ] && mkdir made && echo >made/x\"]";

@@ -56,6 +56,7 @@ impl KeeperVerification {
                 branch: None,
                 setup: self.checks.setup.clone(),
                 setup_inputs: self.checks.setup_inputs.clone(),
+                setup_control: Some(self.verification.onto.to_string()),
                 keep: self.checks.keep.clone(),
                 provided: self.checks.provided.clone(),
                 leftovers: None,

@@ -75,8 +75,13 @@ impl Executor for ScriptedExecutor {
 }
 
 fn write_outcome(dir: &Path, tree: &str) {
-    let outcome =
-        ChecksOutcome { v: VERSION, tree: tree.to_owned(), fault: None, checks: Vec::new() };
+    let outcome = ChecksOutcome {
+        v: VERSION,
+        tree: tree.to_owned(),
+        fault: None,
+        setup_failure: None,
+        checks: Vec::new(),
+    };
     match Assignment::read(dir).unwrap() {
         Some(assignment) => seal::write_outcome(dir, &outcome, &assignment, &key()).unwrap(),
         None => drop(outcome.write(dir).unwrap()),

@@ -204,6 +204,7 @@ fn attempt_worktree(ctx: &Context, task: &TaskId, launch: &AttemptLaunch) -> Wor
         branch: ctx.job.output.is_none().then(|| layout::branch(&ctx.run, task)),
         setup: ctx.job.worktree.setup.clone(),
         setup_inputs: ctx.job.worktree.setup_inputs.clone(),
+        setup_control: Some(launch.base.to_string()),
         keep: ctx.job.worktree.keep.patterns().to_vec(),
         provided: Vec::new(),
     }
@@ -381,7 +382,10 @@ pub(in crate::engine) fn observe_attempt(
         payload,
         withheld,
         rescued,
-        notes: vec![format!("{task}: the keeper of attempt {attempt} died: {last_line}")],
+        notes: vec![format!(
+            "{}: the keeper of attempt {attempt} died: {last_line}",
+            ctx.label(task)
+        )],
         ..AttemptOutcome::default()
     })
 }
@@ -429,7 +433,8 @@ fn read_published(
     let stderr = repo.read_blob_at(&tree, files::STDERR)?;
     let leftover = (outcome.leftover > 0).then(|| {
         format!(
-            "{task}: attempt {attempt} left {} processes behind, they were ended",
+            "{}: attempt {attempt} left {} processes behind, they were ended",
+            ctx.label(task),
             outcome.leftover
         )
     });

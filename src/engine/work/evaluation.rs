@@ -136,6 +136,7 @@ impl KeeperWork for PendingEvaluation<'_> {
                 branch: None,
                 setup: ctx.job.worktree.setup.clone(),
                 setup_inputs: ctx.job.worktree.setup_inputs.clone(),
+                setup_control: None,
                 keep: ctx.job.worktree.keep.patterns().to_vec(),
                 provided: Vec::new(),
                 leftovers: None,

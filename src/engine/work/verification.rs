@@ -299,6 +299,7 @@ fn checks_assignment<'a>(
             branch: None,
             setup: ctx.job.worktree.setup.clone(),
             setup_inputs: ctx.job.worktree.setup_inputs.clone(),
+            setup_control: assignment.task.as_ref().map(|_| assignment.base.to_string()),
             keep: ctx.job.worktree.keep.patterns().to_vec(),
             provided: ctx.provided.clone(),
             leftovers: None,

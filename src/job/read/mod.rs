@@ -115,7 +115,7 @@ fn job_section(section: &Section<'_>) -> JobSection {
 }
 
 /// The names of checks that are built in and appear in findings.
-const BUILT_IN: [&str; 5] = ["agent", "scope", "merge", "review", "evaluate"];
+const BUILT_IN: [&str; 6] = ["agent", "setup", "scope", "merge", "review", "evaluate"];
 
 /// Reads all `[[check]]` sections.
 fn checks(sections: &[Section<'_>], output: Option<&OutputSection>) -> Vec<Check> {

@@ -148,6 +148,9 @@ pub(crate) struct ChecksOutcome {
     pub tree: String,
     /// The infrastructure fault that ended the verification.
     pub fault: Option<String>,
+    /// The failure of a set-up that succeeds without the work. It ends the verification.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setup_failure: Option<String>,
     /// The outcomes of the checks, in order, up to the first fault.
     pub checks: Vec<CheckOutcome>,
 }
