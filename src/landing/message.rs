@@ -38,6 +38,27 @@ pub(crate) fn candidate(subject: &LandingSubject) -> String {
     format!("{}\n\nAttempt {}.\n{}", title(subject), subject.attempt, trailers(subject))
 }
 
+/// Returns the message of an attempt's commit with the work of an earlier attempt. It has the
+/// messages of that work's commits, the newest first: agents state the outcomes of findings there.
+pub(crate) fn continued(subject: &LandingSubject, commits: &[AuthoredCommit]) -> String {
+    let title = title(subject);
+    let is_own_line = |line: &&str| {
+        let number = line.strip_prefix("Attempt ").and_then(|rest| rest.strip_suffix('.'));
+        *line == title
+            || line.starts_with("Harness-")
+            || number.is_some_and(|number| number.parse::<u32>().is_ok())
+    };
+    let mut text = title.clone();
+    for commit in commits.iter().rev() {
+        let lines: Vec<_> = commit.message.lines().filter(|line| !is_own_line(line)).collect();
+        let words = lines.join("\n");
+        if !words.trim().is_empty() {
+            text.push_str(&format!("\n\n{}", words.trim()));
+        }
+    }
+    format!("{text}\n\nAttempt {}.\n{}", subject.attempt, trailers(subject))
+}
+
 fn title(subject: &LandingSubject) -> String {
     let what = match subject.planned.files.as_slice() {
         [one] => one.clone(),
@@ -100,4 +121,46 @@ pub(super) fn reverted_commit(message: &str) -> Option<String> {
     let start = message.lines().find_map(|line| line.strip_prefix("This reverts commit "))?;
     let id: String = start.chars().take_while(char::is_ascii_hexdigit).collect();
     (id.len() >= 7).then_some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::plan::Task;
+    use crate::repo::Author;
+
+    #[test]
+    fn message_of_continued_work_has_the_words_of_its_commits_once() {
+        let planned = Task {
+            id: TaskId::parse("a").unwrap(),
+            files: vec!["src/a.js".to_owned()],
+            after: Vec::new(),
+            lines: 1,
+            tokens: 1,
+            level: 0,
+            vars: String::new(),
+        };
+        let (run, task) = (RunId::parse("fix-1").unwrap(), planned.id.clone());
+        let subject = |attempt| LandingSubject {
+            run: &run,
+            task: &task,
+            planned: planned.clone().into(),
+            attempt,
+            job: "fix",
+            goal: "Fix it.",
+        };
+        let commit = |message: String| AuthoredCommit {
+            author: Author { name: "a".into(), email: "b".into(), seconds: 0, offset: 0 },
+            message,
+        };
+        let stated = commit("Fix\n\nFinding 1: fixed\nFinding 2: not so: meant\n".to_owned());
+        let second = continued(&subject(2), &[stated, commit(candidate(&subject(1)))]);
+        let expected = "fix: src/a.js\n\nFix\n\nFinding 1: fixed\nFinding 2: not so: meant\n\nAttempt 2.\n\n\
+                        Harness-Run: fix-1\nHarness-Task: a\nHarness-Attempt: 2\n";
+        assert_eq!(second, expected);
+        let later = commit("Finding 1: open".to_owned());
+        let third = continued(&subject(3), &[commit(second), later]);
+        assert!(third.starts_with("fix: src/a.js\n\nFinding 1: open\n\nFix\n\nFinding 1: fixed\n"));
+        assert_eq!(third.matches("Attempt ").count(), 1, "{third}");
+    }
 }

@@ -335,6 +335,19 @@ fn next_attempt_starts_from_the_rejected_candidate_and_the_last_from_the_base() 
 }
 
 #[test]
+fn next_attempt_on_a_moved_tip_keeps_what_the_messages_of_the_commits_state() {
+    let hook = "post-land = [\"sh\", \"-c\", \"touch $HOME/landed\"]";
+    let sandbox = Sandbox::new(two().set("queue", hook));
+    let commit = "commit_self 'Finding 1: open: not yet\n\nFinding 2: not so: meant'";
+    sandbox.script("alpha.1", &format!("edit alpha BAD; {commit}; wait_for \"$HOME/landed\""));
+    let stated = "git log -1 --format=%B | grep -q 'Finding 2: not so: meant' || exit 9";
+    sandbox.script("alpha.2", &format!("[ -e beta ] && {stated}; edit alpha good"));
+    sandbox.run(&["start"]).exits(0);
+    Claim::all(&sandbox).holds();
+    assert_eq!(sandbox.landed("alpha"), "good");
+}
+
+#[test]
 fn candidate_that_is_out_of_scope_is_not_continued() {
     let sandbox = Sandbox::new(two());
     sandbox.script("alpha.1", "edit alpha 'much work'; touch_outside README");

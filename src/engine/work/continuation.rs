@@ -10,6 +10,9 @@ use crate::engine::Context;
 use crate::landing::{MergeBases, MergeResult, Merger, message};
 use crate::repo;
 
+/// The largest number of commits whose messages are kept.
+const MAX_MESSAGES: usize = 100;
+
 /// Returns a commit with the work of an attempt's candidate on top of `tip`. Returns `None` if the
 /// candidate conflicts with the tip, changes a path outside of the task's scope, or adds nothing to
 /// the tip: the next attempt then starts from the tip.
@@ -26,7 +29,10 @@ pub(in crate::engine) fn on_tip(
         let merger = Merger::new(&ctx.store);
         let merged = merger.merge(&MergeBases::OfHistory, tip, &candidate.commit)?;
         let MergeResult::Clean { tree } = merged else { return Ok(None) };
-        let message = message::candidate(&ctx.subject(task, attempt)?);
+        let own = repo::own_commits(repo, &candidate.commit, &[&candidate.base], MAX_MESSAGES)?;
+        let own =
+            own.iter().map(|(id, _)| merger.authored_commit(id)).collect::<Result<Vec<_>>>()?;
+        let message = message::continued(&ctx.subject(task, attempt)?, &own);
         let seconds = i64::try_from(ambient::now().0 / 1000).unwrap_or(0);
         let parents = [tip.clone()];
         let commit = repo::commit(repo, &tree, &parents, &message, &ctx.identity, seconds)?;
