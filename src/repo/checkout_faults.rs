@@ -69,7 +69,7 @@ pub(crate) fn new_checkout_fault(
     Ok(message.map(|message| CheckoutFault { message, needs_attributes }))
 }
 
-/// Returns a file of a commit that a worktree cannot hold in its encoding, with the reason.
+/// Returns a file of a commit or tree that a worktree cannot hold in its encoding, with the reason.
 pub(crate) fn unwritable_file(
     repo: &Repo,
     attributes: &AttributeFiles,

@@ -95,7 +95,9 @@ impl Listing {
         let mut changes_rules = BTreeSet::new();
         if let Some(rules) = rules.as_ref().filter(|rules| rules.reviews_rules()) {
             for (entry, row) in summary.branches.iter().filter(|(_, row)| row.is_waiting()) {
-                if !context.changed_rule_files(rules, &tip, &row.commit)?.is_empty() {
+                // A commit that is gone is named elsewhere.
+                let changed = context.changed_rule_files(rules, &tip, &row.commit);
+                if changed.is_ok_and(|files| !files.is_empty()) {
                     changes_rules.insert(entry.clone());
                 }
             }

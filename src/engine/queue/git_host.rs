@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 
 use super::checks::{self, RulesChange, TrainChecks};
 use super::context::{QueueContext, TargetRules};
+use super::hooks::QueueInterrupt;
 use super::host::{
     CandidateState, CommitOutcome, QueueHost, QueueReport, QueueRules, QueuedEntry, SignedLanding,
     TrainBuild, TrainLanding, TrainVerdict, TrainVerification, VerificationId, VerificationStart,
@@ -27,7 +28,7 @@ use crate::error::Advice;
 use crate::job::{self, QueueSection};
 use crate::keeper::files;
 use crate::landing::TargetHistory;
-use crate::process::{Lock, StopFlag};
+use crate::process::Lock;
 use crate::store::journal::TargetProof;
 use crate::store::layout;
 use crate::store::notes::NoteLines;
@@ -70,7 +71,7 @@ pub(crate) struct GitHost<'a> {
     /// The tip of the target's counterpart in the remote, as far as known.
     pub(super) remote_tip: Option<Oid>,
     /// Raised by a signal: neither the remote nor a hook is waited for any longer.
-    pub(super) interrupt: Arc<StopFlag>,
+    pub(super) interrupt: Arc<QueueInterrupt>,
 }
 
 impl<'a> GitHost<'a> {
@@ -78,7 +79,7 @@ impl<'a> GitHost<'a> {
     pub(super) fn new(
         context: Arc<QueueContext>,
         runs: RunContexts,
-        (remote, wait, interrupt): (Option<String>, KeeperWait, Arc<StopFlag>),
+        (remote, wait, interrupt): (Option<String>, KeeperWait, Arc<QueueInterrupt>),
         messages: Sender<QueueMessage>,
         report: ReportSink<'a>,
     ) -> Self {
@@ -352,7 +353,10 @@ impl QueueHost for GitHost<'_> {
     fn verify(&mut self, verification: &TrainVerification) -> Result<VerificationStart> {
         let entries = self.runs.all_ruled(&verification.entries)?;
         let first = verification.first.as_ref().map(|entry| self.runs.ruled(entry)).transpose()?;
-        if let Some(why) = self.target_fault(&verification.onto)? {
+        if let Some(why) = self.target_fault(&verification.onto)?
+            // The entries may mend the target.
+            && self.is_unwritable(&verification.tree)?
+        {
             return Ok(VerificationStart::Held(why));
         }
         let worktree = self.free_worktree(&verification.tree)?;

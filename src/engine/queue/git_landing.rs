@@ -44,7 +44,8 @@ impl GitHost<'_> {
     }
 
     /// Runs the hooks of all entries before (`pre`) or after a landing. Each hook runs once, for
-    /// all entries whose job has it. Returns the message of the first hook that fails.
+    /// all entries whose job has it. Returns the messages of hooks that fail. No other pre-land
+    /// hook runs after a failed one.
     pub(super) fn run_hooks(
         &mut self,
         landing: &TrainLanding,
@@ -68,6 +69,7 @@ impl GitHost<'_> {
                 None => hooks.push(LandingHook { argv, pinned, entries: vec![name] }),
             }
         }
+        let mut failures = Vec::new();
         for LandingHook { argv, pinned, entries } in hooks {
             let context = &self.context;
             let (target, old, new) = (context.target.as_str(), &landing.old, &landing.new);
@@ -76,15 +78,16 @@ impl GitHost<'_> {
                 who: &context.identity,
                 environment: &context.environment,
                 pinned: &pinned,
-                interrupt: &self.interrupt,
+                interrupt: self.interrupt.for_hook(pre),
             };
             let landing = HookLanding { target, old, new, entries };
             let failure = runner.run(&argv, &landing);
-            if let Some(why) = failure.unwrap_or_else(|error| Some(format!("{error:#}"))) {
-                return Ok(Some(why));
+            failures.extend(failure.unwrap_or_else(|error| Some(format!("{error:#}"))));
+            if pre && !failures.is_empty() {
+                break;
             }
         }
-        Ok(None)
+        Ok((!failures.is_empty()).then(|| failures.join("; ")))
     }
 
     /// Pushes a prepared landing to the remote, if there is one, and moves the refs.

@@ -51,6 +51,43 @@ pub(super) struct HookRunner<'a> {
     pub interrupt: &'a StopFlag,
 }
 
+/// A signal's request to end what the worker waits for: a remote or a hook.
+#[derive(Debug)]
+pub(super) struct QueueInterrupt {
+    /// Stays raised: neither a remote nor a pre-land hook is waited for any longer.
+    stop: StopFlag,
+    /// Raised while a post-land hook runs.
+    post_land: StopFlag,
+}
+
+impl QueueInterrupt {
+    /// Creates a request that is not made yet.
+    pub(super) fn new() -> std::io::Result<Self> {
+        Ok(Self { stop: StopFlag::new()?, post_land: StopFlag::new()? })
+    }
+
+    /// Makes the request.
+    pub(super) fn raise(&self) {
+        self.stop.raise();
+        self.post_land.raise();
+    }
+
+    /// Returns true if the request was made.
+    pub(super) fn is_raised(&self) -> bool {
+        self.stop.is_raised()
+    }
+
+    /// Returns the flag that ends a hook. A landing that has happened must not lose its post-land
+    /// hook to an earlier request: only a request from now on ends that hook.
+    pub(super) fn for_hook(&self, pre: bool) -> &StopFlag {
+        if pre {
+            return &self.stop;
+        }
+        self.post_land.lower();
+        &self.post_land
+    }
+}
+
 impl HookRunner<'_> {
     /// Runs a hook. Returns a message if the hook fails.
     pub(super) fn run(&self, argv: &[String], landing: &HookLanding<'_>) -> Result<Option<String>> {
@@ -94,4 +131,21 @@ fn last_line(path: &std::path::Path) -> Option<String> {
     let bytes = std::fs::read(path).ok()?;
     let text = String::from_utf8_lossy(&bytes);
     text.lines().rev().find(|line| !line.trim().is_empty()).map(|line| line.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::QueueInterrupt;
+
+    #[test]
+    fn post_land_hook_is_ended_by_a_later_signal_only() {
+        let interrupt = QueueInterrupt::new().unwrap();
+        interrupt.raise();
+        assert!(interrupt.is_raised() && interrupt.for_hook(true).is_raised());
+        let hook = interrupt.for_hook(false);
+        assert!(!hook.is_raised(), "the landing has happened, and its hook is due");
+        interrupt.raise();
+        assert!(hook.is_raised());
+        assert!(interrupt.for_hook(true).is_raised(), "no later pre-land hook is waited for");
+    }
 }

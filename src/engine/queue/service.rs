@@ -13,12 +13,13 @@ use anyhow::{Context as _, Result};
 
 use super::context::QueueContext;
 use super::git_host::{GitHost, ReportSink};
+use super::hooks::QueueInterrupt;
 use super::host::{QueueReport, TrainVerdict, VerificationId};
 use super::runs::{OpenRun, RunContexts};
 use super::worker::{QueueExit, QueueWorker, live_entries};
-use crate::domain::id::Oid;
+use crate::domain::id::{Oid, TaskId};
 use crate::engine::{Context, KeeperWait, signals};
-use crate::process::{Holder, Lock, StopFlag};
+use crate::process::{Holder, Lock};
 use crate::store::make_parent;
 use crate::wire::queue::{Ejection, QueueEvent};
 
@@ -66,7 +67,7 @@ pub(crate) fn run(
     report: ReportSink<'_>,
 ) -> Result<QueueExit> {
     let (sender, receiver) = channel();
-    let (tell, interrupt) = (sender.clone(), Arc::new(StopFlag::new()?));
+    let (tell, interrupt) = (sender.clone(), Arc::new(QueueInterrupt::new()?));
     let flag = Arc::clone(&interrupt);
     signals::listen(move |signal| {
         tell.send(QueueMessage::Signal(signal)).ok();
@@ -184,7 +185,7 @@ pub(crate) enum WorkerNotice {
 pub(crate) struct QueueService {
     messages: Sender<QueueMessage>,
     state: Arc<Mutex<WorkerState>>,
-    interrupt: Arc<StopFlag>,
+    interrupt: Arc<QueueInterrupt>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -199,7 +200,7 @@ impl QueueService {
         notify: impl Fn(WorkerNotice) + Send + Sync + 'static,
     ) -> Result<Self> {
         let (messages, receiver) = channel();
-        let interrupt = Arc::new(StopFlag::new()?);
+        let interrupt = Arc::new(QueueInterrupt::new()?);
         let state = Arc::new(Mutex::new(WorkerState::default()));
         let supervised = Supervised {
             context,
@@ -215,7 +216,7 @@ impl QueueService {
         Ok(Self { messages, state, interrupt, thread: Some(thread) })
     }
 
-    /// Ends a landing hook that runs. The worker waits for no later one either.
+    /// Ends a landing hook that runs. The worker waits for no later pre-land hook either.
     pub(crate) fn interrupt(&self) {
         self.interrupt.raise();
     }
@@ -249,7 +250,7 @@ struct Supervised {
     wait: KeeperWait,
     sender: Sender<QueueMessage>,
     state: Arc<Mutex<WorkerState>>,
-    interrupt: Arc<StopFlag>,
+    interrupt: Arc<QueueInterrupt>,
     notify: Arc<dyn Fn(WorkerNotice) + Send + Sync>,
 }
 
@@ -367,11 +368,16 @@ impl Supervised {
 
     /// Passes reports on to the supervisor. The supervisor reports the events of its own tasks.
     fn report(&self) -> ReportSink<'static> {
-        let (notify, run) = (Arc::clone(&self.notify), format!("{}/", self.run.run));
+        let (notify, run) = (Arc::clone(&self.notify), Arc::clone(&self.run));
+        let own = format!("{}/", run.run);
         Box::new(move |report| match report {
             QueueReport::Note(text) => notify(WorkerNotice::Note(text)),
             QueueReport::Event(event) => {
-                notes_of(event, &run).into_iter().map(WorkerNotice::Note).for_each(&*notify);
+                let name = |entry: &str| match entry.strip_prefix(&own).map(TaskId::parse) {
+                    Some(Ok(task)) => run.label(&task),
+                    Some(Err(_)) | None => entry.to_owned(),
+                };
+                notes_of(event, &own, &name).into_iter().map(WorkerNotice::Note).for_each(&*notify);
                 notify(WorkerNotice::Changed);
             }
             QueueReport::Verifying(..) => notify(WorkerNotice::Changed),
@@ -383,12 +389,12 @@ impl Supervised {
 const NAMED: usize = 3;
 
 /// Returns what a run's supervisor prints about an event of the queue. `own` is the prefix of the
-/// names of its own tasks, whose landings and rejections it reports itself.
-fn notes_of(event: &QueueEvent, own: &str) -> Vec<String> {
-    let short = |name: &str| name.strip_prefix(own).unwrap_or(name).to_owned();
+/// names of its own tasks, whose landings and rejections it reports itself. `name` returns the
+/// name of an entry for people.
+fn notes_of(event: &QueueEvent, own: &str, name: &dyn Fn(&str) -> String) -> Vec<String> {
     match event {
         QueueEvent::Verified { passed: false, entries, .. } if entries.len() > 1 => {
-            let named: Vec<String> = entries.iter().take(NAMED).map(|name| short(name)).collect();
+            let named: Vec<String> = entries.iter().take(NAMED).map(|entry| name(entry)).collect();
             let mut named = named.join(", ");
             if entries.len() > NAMED {
                 named.push_str(&format!(" and {} more", entries.len() - NAMED));
@@ -397,8 +403,7 @@ fn notes_of(event: &QueueEvent, own: &str) -> Vec<String> {
         }
         QueueEvent::Landed { entries, new, .. } => {
             let others = entries.iter().filter(|entry| !entry.entry.starts_with(own));
-            let line = |name: &str| format!("{name}: landed with {}", new.short());
-            others.map(|entry| line(&entry.entry)).collect()
+            others.map(|entry| format!("{}: landed with {}", entry.entry, new.short())).collect()
         }
         QueueEvent::Ejected { candidate, reason } if !candidate.entry.starts_with(own) => {
             let word = match reason {

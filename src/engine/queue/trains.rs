@@ -153,8 +153,8 @@ impl GitHost<'_> {
         Ok(findings)
     }
 
-    /// Returns the reason why no worktree can hold the target's tip, if there is one. Nothing that
-    /// is merged onto the tip can be verified then.
+    /// Returns the reason why no worktree can hold the target's tip, if there is one. What is
+    /// merged onto the tip can be verified only if it mends the tip.
     pub(super) fn target_fault(&mut self, tip: &Oid) -> Result<Option<String>> {
         if let Some((known, fault)) = &self.target_fault
             && known == tip
@@ -168,6 +168,12 @@ impl GitHost<'_> {
         let fault = fault.map(on_target);
         self.target_fault = Some((tip.clone(), fault.clone()));
         Ok(fault)
+    }
+
+    /// Returns true if no worktree can hold a tree.
+    pub(super) fn is_unwritable(&self, tree: &Oid) -> Result<bool> {
+        let (repo, attributes) = (self.context.store.repo(), self.context.merger.attributes());
+        Ok(repo::unwritable_file(repo, attributes, tree)?.is_some())
     }
 
     /// Returns the finding for a car that changes nothing.

@@ -135,7 +135,7 @@ fn file_that_meets_an_encoding_of_another_branch_rejects_the_later_branch() {
 }
 
 #[test]
-fn encoding_of_the_target_that_cannot_be_written_stops_queue_and_run_and_rejects_nobody() {
+fn encoding_of_the_target_that_cannot_be_written_stops_queue_and_run_until_a_branch_mends_it() {
     let queue = QueueSandbox::new("");
     queue.sandbox.write(".gitattributes", "*.txt working-tree-encoding=UTF-32\n");
     std::fs::write(queue.sandbox.repo.join("a.txt"), b"\xff\xfe\0\0a\0\0\0").unwrap();
@@ -150,6 +150,12 @@ fn encoding_of_the_target_that_cannot_be_written_stops_queue_and_run_and_rejects
     queue.sandbox.run(&["start"]).exits(128).says(fault);
     assert!(queue.sandbox.run(&["doctor"]).exits(1).stdout.contains(fault));
     assert_eq!(queue.sandbox.git(&["for-each-ref", "refs/harness/runs"]), "");
+    // A branch that mends it lands, and then the other.
+    queue.branch("mends", "main", &[(".gitattributes", "# no encodings\n")]);
+    queue.add(&["mends"]);
+    queue.sandbox.run(&["queue", "run"]).exits(0);
+    assert_eq!(queue.states()["mends"], "landed");
+    assert_eq!(queue.states()["b0"], "landed");
 }
 
 #[test]

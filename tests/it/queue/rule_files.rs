@@ -174,6 +174,19 @@ fn rules_change_can_wait_for_a_review() {
 }
 
 #[test]
+fn branch_whose_commit_is_gone_is_listed_where_rules_need_a_review() {
+    let queue = with_program(checked_by(&["./check.sh"]).set("queue", "rules-change = \"review\""));
+    queue.branch("rules", "main", &[("check.sh", &format!("{CHECK}echo more\n"))]);
+    queue.add(&["rules"]);
+    let commit = queue.sandbox.git(&["rev-parse", "rules"]);
+    let (folder, name) = commit.trim().split_at(2);
+    let object = queue.sandbox.repo.join(".git/objects").join(folder).join(name);
+    std::fs::remove_file(object).unwrap();
+    let listed = queue.sandbox.run(&["queue", "list"]).exits(0).stdout;
+    assert!(listed.contains("rules"), "{listed}");
+}
+
+#[test]
 fn branch_that_changes_no_rule_file_any_more_needs_no_review() {
     let queue = with_program(checked_by(&["./check.sh"]).set("queue", "rules-change = \"review\""));
     queue.branch("moved", "main", &[("check.sh", &format!("{CHECK}echo more\n"))]);
