@@ -30,7 +30,8 @@ pub(super) fn run(here: &Path, args: &args::LogArgs, ui: &Ui) -> Result<u8> {
     let (run, task) = resolve_names(&store, here, &args.names)?;
     if args.follow {
         let Some(task) = task else { return Err(no_task(&store, &run)?) };
-        return transcript::follow(&store, &run, &task, args.json, ui);
+        let label = Workspace::view(&store, &run)?.state().tasks.label(&task);
+        return transcript::follow(&store, &run, (&task, &label), args.json, ui);
     }
     let mut entries = Vec::new();
     match &task {

@@ -1,5 +1,6 @@
 //! `plan`: show the tasks that a job would have.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
@@ -118,6 +119,7 @@ fn diff(here: &Path, job: &LoadedJob, args: &cli::PlanArgs, ui: &Ui) -> Result<u
 
 fn describe(planned: &PlanningResult, base: &Oid) -> Result<String> {
     let tasks = &planned.plan.tasks;
+    let labels = Labels(tasks.iter().map(|task| (&task.id, task.label())).collect());
     let ordered = tasks.iter().any(|t| t.level > 0);
     let mut heading = vec!["TASK", "FILES", "LINES", "TOKENS"];
     if ordered {
@@ -126,9 +128,9 @@ fn describe(planned: &PlanningResult, base: &Oid) -> Result<String> {
     let mut rows = vec![heading.into_iter().map(String::from).collect::<Vec<_>>()];
     for t in tasks {
         let numbers = [t.files.len().to_string(), t.lines.to_string(), t.tokens.to_string()];
-        let mut row = [vec![t.id.to_string()], numbers.to_vec()].concat();
+        let mut row = [vec![t.label()], numbers.to_vec()].concat();
         if ordered {
-            row.extend([t.level.to_string(), waits_for(t)]);
+            row.extend([t.level.to_string(), waits_for(t, &labels)]);
         }
         rows.push(row);
     }
@@ -139,7 +141,7 @@ fn describe(planned: &PlanningResult, base: &Oid) -> Result<String> {
     Ok(format!(
         "{}\n{}{}, {}, {lines} lines, about {tokens} tokens of source; plan {} of commit {}\n",
         table::columns(&rows),
-        if ordered { levels(&PlanStats::of(&planned.plan)) } else { String::new() },
+        if ordered { levels(&PlanStats::of(&planned.plan), &labels) } else { String::new() },
         human::number(tasks.len(), "task"),
         human::number(files, "file"),
         id.short(),
@@ -147,20 +149,29 @@ fn describe(planned: &PlanningResult, base: &Oid) -> Result<String> {
     ))
 }
 
+/// The names of a plan's tasks for people.
+struct Labels<'a>(BTreeMap<&'a TaskId, String>);
+
+impl<'a> Labels<'a> {
+    fn of(&'a self, task: &'a TaskId) -> &'a str {
+        self.0.get(task).map_or(task.as_str(), String::as_str)
+    }
+}
+
 /// Names the first task that a task waits for, and counts the others.
-fn waits_for(task: &Task) -> String {
+fn waits_for(task: &Task, labels: &Labels<'_>) -> String {
     match task.after.as_slice() {
         [] => "-".to_owned(),
-        [one] => one.to_string(),
-        [one, more @ ..] => format!("{one} and {} more", more.len()),
+        [one] => labels.of(one).to_owned(),
+        [one, more @ ..] => format!("{} and {} more", labels.of(one), more.len()),
     }
 }
 
 /// Describes the levels of the plan and its critical path.
-fn levels(stats: &PlanStats) -> String {
+fn levels(stats: &PlanStats, labels: &Labels<'_>) -> String {
     const SHOWN: usize = 8;
     let (level, width) = stats.widest().unwrap_or_default();
-    let ids: Vec<_> = stats.critical_path.iter().map(TaskId::as_str).collect();
+    let ids: Vec<_> = stats.critical_path.iter().map(|task| labels.of(task)).collect();
     let path = match ids.as_slice() {
         few if few.len() <= SHOWN => few.join(" → "),
         many => {

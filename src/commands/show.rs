@@ -133,9 +133,8 @@ impl ShownTask<'_> {
             None => {
                 let outputs = transcript::so_far(&self.workspace.store, run, task, attempt);
                 let outputs = outputs.ok_or_else(|| self.nothing_kept(attempt, "transcript"))?;
-                ui.status(&format!(
-                    "so far; `git harness log --follow {run}/{task}` shows the rest"
-                ));
+                let name = shell_quote(&format!("{run}/{}", self.task.label()));
+                ui.status(&format!("so far; `git harness log --follow {name}` shows the rest"));
                 outputs
             }
         };

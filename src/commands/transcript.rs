@@ -12,6 +12,7 @@ use crate::agent::transcript::{TranscriptEntry, TranscriptKind, TranscriptReader
 use crate::ambient;
 use crate::domain::event::TaskEventKind;
 use crate::domain::id::{RunId, TaskId};
+use crate::domain::shell::shell_quote;
 use crate::domain::state::{Phase, TaskState};
 use crate::error;
 use crate::keeper::{self, files};
@@ -141,15 +142,15 @@ pub(super) fn so_far(
 pub(super) fn follow(
     store: &Store,
     run: &RunId,
-    task: &TaskId,
+    (task, label): (&TaskId, &str),
     as_json: bool,
     ui: &Ui,
 ) -> Result<u8> {
-    let Some((attempt, dir)) = wait_for_attempt(store, run, task, ui)? else {
+    let Some((attempt, dir)) = wait_for_attempt(store, run, (task, label), ui)? else {
         return Ok(error::OK);
     };
     if !as_json {
-        ui.status(&format!("attempt {attempt} of `{run}/{task}`:"));
+        ui.status(&format!("attempt {attempt} of `{run}/{label}`:"));
     }
     let ending = match dir {
         Some(dir) => {
@@ -269,7 +270,7 @@ impl Tail {
 fn wait_for_attempt(
     store: &Store,
     run: &RunId,
-    task: &TaskId,
+    (task, label): (&TaskId, &str),
     ui: &Ui,
 ) -> Result<Option<(u32, Option<PathBuf>)>> {
     let mut first_attempt_seen = None;
@@ -290,20 +291,21 @@ fn wait_for_attempt(
         if state.phase.ended() {
             let word = state.phase.as_str();
             ui.status(&format!(
-                "no attempt of `{run}/{task}` is running: the task is {word}; `git harness show {run}/{task} \
-                 --transcript` shows what its last attempt printed"
+                "no attempt of `{run}/{label}` is running: the task is {word}; `git harness show {} \
+                 --transcript` shows what its last attempt printed",
+                shell_quote(&format!("{run}/{label}"))
             ));
             return Ok(None);
         }
         if driver.is_none() && !has_keeper {
             ui.status(&format!(
-                "no attempt of `{run}/{task}` is running, and the run has no supervisor: `git harness start` continues it"
+                "no attempt of `{run}/{label}` is running, and the run has no supervisor: `git harness start` continues it"
             ));
             return Ok(None);
         }
         if first_attempt_seen.is_none() {
             first_attempt_seen = Some(state.attempt);
-            ui.status(&format!("no attempt of `{run}/{task}` is running; waiting for the next"));
+            ui.status(&format!("no attempt of `{run}/{label}` is running; waiting for the next"));
         }
         ambient::pause(POLL_INTERVAL);
     }

@@ -22,10 +22,11 @@ pub(super) fn run(here: &Path, args: &args::VerifyArgs, ui: &Ui) -> Result<u8> {
     let run = args.run.as_deref();
     let (workspace, task) = names::open_task(&store, here, &args.task, run, RunUse::Change)?;
     let run = workspace.run().clone();
-    let (_, s) = workspace.find_task(&task)?;
+    let (planned, s) = workspace.find_task(&task)?;
+    let label = planned.label();
     let (phase, attempt) = (s.phase.clone(), s.attempt);
     let candidate = s.candidate.clone().with_context(|| {
-        format!("`{run}/{task}` has no candidate to verify: the task is {}", s.phase.as_str())
+        format!("`{run}/{label}` has no candidate to verify: the task is {}", s.phase.as_str())
     })?;
     let setup = if args.fresh { SetupReuse::Never } else { SetupReuse::IfMarked };
     let report = verify_again(&workspace.context()?, &task, attempt, &candidate, setup)?;
@@ -42,7 +43,7 @@ pub(super) fn run(here: &Path, args: &args::VerifyArgs, ui: &Ui) -> Result<u8> {
         })?;
     } else {
         let commit = candidate.commit.short();
-        ui.result(&format!("{run}/{task}, attempt {attempt}, candidate {commit}:\n"));
+        ui.result(&format!("{run}/{label}, attempt {attempt}, candidate {commit}:\n"));
         for r in &report.results {
             let word = if r.passed { "passed" } else { "FAILED" };
             ui.result(&format!("  {word}  {}  ({})\n", r.name, human::duration(r.ms)));
@@ -55,7 +56,7 @@ pub(super) fn run(here: &Path, args: &args::VerifyArgs, ui: &Ui) -> Result<u8> {
                 }
             }
             Verdict::Errored(why) => {
-                anyhow::bail!("cannot verify `{run}/{task}`: {why}")
+                anyhow::bail!("cannot verify `{run}/{label}`: {why}")
             }
         }
     }

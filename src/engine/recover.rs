@@ -57,7 +57,7 @@ fn recreate_tasks(engine: &mut Engine<'_>, missing: &[TaskId]) -> Result<()> {
         return Ok(());
     }
     for task in engine.journal.recreate_tasks(missing)? {
-        let note = format!("the chain of `{task}` was lost; it begins anew");
+        let note = format!("the chain of `{}` was lost; it begins anew", engine.ctx.label(&task));
         (engine.report)(RunReport::Note(note));
     }
     Ok(())
@@ -108,7 +108,8 @@ fn mark_contained(engine: &mut Engine<'_>, ctx: &Context, tip: &Oid) -> Result<(
         } else {
             // Anybody can write trailers. The task goes on, and the target's health is judged.
             let note = format!(
-                "{task}: {} on the target names this task, but its checks fail there: not taken as landed",
+                "{}: {} on the target names this task, but its checks fail there: not taken as landed",
+                ctx.label(&task),
                 commit.short()
             );
             (engine.report)(RunReport::Note(note));

@@ -139,6 +139,7 @@ impl Engine<'_> {
                 self.journal.keep_commit(task, candidate.commit);
             }
             (*termination, *changed) = (Termination::Stopped, false);
+            let task = self.ctx.label(task);
             (self.report)(RunReport::Note(format!("{task}: the attempt does not count: {why}")));
         }
         observation

@@ -67,7 +67,8 @@ impl Engine<'_> {
                 "is not based on where the task began"
             };
             let note = format!(
-                "{task}: the branch is at {}, which {why}; the candidate stays {}",
+                "{}: the branch is at {}, which {why}; the candidate stays {}",
+                self.ctx.label(task),
                 tip.short(),
                 candidate.commit.short()
             );

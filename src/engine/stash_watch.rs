@@ -125,10 +125,10 @@ impl StashWatch {
         match work {
             WorkId::Attempt(task, attempt) => {
                 let branch = layout::branch(&ctx.run, task);
-                self.repair(ctx, &format!("{task}: attempt {attempt}"), Some(&branch))
+                self.repair(ctx, &format!("{}: attempt {attempt}", ctx.label(task)), Some(&branch))
             }
             WorkId::Evaluation(task, attempt) => {
-                let subject = format!("{task}: the evaluation of attempt {attempt}");
+                let subject = format!("{}: the evaluation of attempt {attempt}", ctx.label(task));
                 self.repair(ctx, &subject, None)
             }
             WorkId::Base | WorkId::TargetTip(_) | WorkId::Verification(..) => Default::default(),

@@ -32,9 +32,10 @@ pub(super) fn run(here: &Path, args: &args::ReviewArgs, ui: &Ui) -> Result<u8> {
     let run = args.run.as_deref();
     let (workspace, task) = names::open_task(&store, here, name, run, RunUse::Read)?;
     let run = workspace.run().clone();
-    let (_, s) = workspace.find_task(&task)?;
+    let (planned, s) = workspace.find_task(&task)?;
     let candidate = s.candidate.clone().with_context(|| {
-        format!("`{run}/{task}` has no candidate to review: the task is {}", s.phase.as_str())
+        let (label, phase) = (planned.label(), s.phase.as_str());
+        format!("`{run}/{label}` has no candidate to review: the task is {phase}")
     })?;
     if args.tool {
         return open_tool(&store, &candidate);
@@ -147,13 +148,14 @@ fn candidate_of<'a>(
     task: &TaskId,
     phases: &[Phase],
 ) -> Result<&'a Candidate> {
-    let (_, s) = workspace.find_task(task)?;
+    let (planned, s) = workspace.find_task(task)?;
     match &s.candidate {
         Some(candidate) if phases.contains(&s.phase) => Ok(candidate),
         Some(_) | None => {
             let run = workspace.run();
             let message = format!(
-                "`{run}/{task}` does not wait for a review: the task is {}",
+                "`{run}/{}` does not wait for a review: the task is {}",
+                planned.label(),
                 s.phase.as_str()
             );
             Err(Advice::new(message, "`git harness review` lists the tasks that do").into())

@@ -431,20 +431,20 @@ fn read_published(
     let is_changed = candidate.as_ref().is_some_and(|c| c.tree != base_tree);
     let changed = is_changed || !outcome.withheld.is_empty();
     let stderr = repo.read_blob_at(&tree, files::STDERR)?;
+    let label = ctx.label(task);
     let leftover = (outcome.leftover > 0).then(|| {
         format!(
-            "{}: attempt {attempt} left {} processes behind, they were ended",
-            ctx.label(task),
+            "{label}: attempt {attempt} left {} processes behind, they were ended",
             outcome.leftover
         )
     });
     let stash = outcome.stash.iter().enumerate().map(|(number, message)| {
         format!(
-            "{task}: attempt {attempt} left an entry in its stash: `{message}`; its files are kept in {}:attempts/{attempt}/stash-{number}",
+            "{label}: attempt {attempt} left an entry in its stash: `{message}`; its files are kept in {}:attempts/{attempt}/stash-{number}",
             layout::task(&ctx.run, task)
         )
     });
-    let told = outcome.notes.iter().map(|note| format!("{task}: attempt {attempt}: {note}"));
+    let told = outcome.notes.iter().map(|note| format!("{label}: attempt {attempt}: {note}"));
     let notes = leftover.into_iter().chain(stash).chain(told).collect();
     Ok(AttemptOutcome {
         observation: Some(Observation::AttemptEnded {
