@@ -26,14 +26,14 @@ pub enum SandboxMode {
 }
 
 impl SandboxSection {
-    /// No sandbox. [`join`](Self::join) starts from there.
+    /// No sandbox: the start for [`join`](Self::join).
     pub const OFF: Self = Self {
         mode: SandboxMode::Off,
         network: NetworkAccess::Listed(Vec::new()),
         caches: Vec::new(),
     };
 
-    /// Adds the wants of another job: the stricter mode, and the caches of both. The hosts are
+    /// Combines the sections of two jobs: the stricter mode, and the caches of both. The hosts are
     /// those of agents, which no two jobs share.
     pub fn join(&mut self, other: &Self) {
         self.mode = self.mode.max(other.mode);

@@ -58,7 +58,7 @@ fn state(root: &Path) -> Result<Vec<u8>> {
             .with_context(read)?;
         paths.sort();
         for path in paths {
-            // A file may go meanwhile: that is another state.
+            // A file that is removed meanwhile gives another state.
             let Ok(meta) = path.symlink_metadata() else { continue };
             add(&mut state, &path, &meta);
             if meta.is_dir() {
@@ -95,7 +95,7 @@ mod tests {
         let before = state(dir.path()).unwrap();
         assert_eq!(state(dir.path()).unwrap(), before);
         let times = std::fs::metadata(&tool).unwrap().modified().unwrap();
-        // Timestamps of a file system may be coarse: a moment later has another one.
+        // Timestamps of a file system may be coarse, so the loop waits for another one.
         while state(dir.path()).unwrap() == before {
             std::fs::write(&tool, "evil").unwrap();
             std::fs::File::options().append(true).open(&tool).unwrap().set_modified(times).unwrap();

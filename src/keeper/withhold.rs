@@ -50,12 +50,12 @@ impl Secrets {
 pub(super) struct CleanTree {
     /// The tree.
     pub tree: Oid,
-    /// The files that are as in the base, or missing.
+    /// The files that were left out. In the tree, they are as in the base, or missing.
     pub withheld: Vec<WithheldFile>,
 }
 
-/// Returns the tree with each file in which a secret is new as it is in `base`. A copy of each of
-/// these files is kept.
+/// Returns the tree with some files as they are in `base`: those that have a secret and have none
+/// in `base`. A copy of each of these files is kept.
 pub(super) fn withhold(
     repo: &Repo,
     (base, tree): (&Oid, &Oid),

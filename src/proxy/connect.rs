@@ -123,8 +123,9 @@ fn check(allowed: &AllowList, address: SocketAddr) -> Result<(), Unreachable> {
     }
 }
 
-/// Returns true if a connection goes to an address of this machine that nothing names: a public
-/// address leads to services that listen for this machine alone as well.
+/// Returns true if a connection goes to an address of this machine, also a public one, that the
+/// allow-list does not name. Services on this machine may trust connections from the machine
+/// itself.
 fn is_this_machine(allowed: &AllowList, stream: &TcpStream) -> bool {
     let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else { return true };
     let plain = |address: SocketAddr| -> IpAddr { address.ip().to_canonical() };

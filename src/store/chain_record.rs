@@ -1,6 +1,6 @@
-//! The record of chains outside of the repository, which no sandbox can write: the last tip of each
-//! chain that this copy wrote and that is durable. A chain that is replaced as a whole, or set back
-//! to an earlier event while no supervisor runs, has only sealed commits or none; the record tells.
+//! The record of chains, outside of the repository, where no sandboxed command can write: the last
+//! durable tip of each chain that this copy wrote. Seals do not show that a chain was replaced as a
+//! whole or, while no supervisor ran, set back to an earlier event. The record shows both.
 //!
 //! A file for each chain of a run or a target, below `$XDG_STATE_HOME/git-harness/chains/`, has
 //! lines with a ref and its tip. The last line of a ref counts. The chains of a run's tasks are in
@@ -14,7 +14,7 @@ use super::Store;
 use crate::ambient;
 use crate::domain::id::Oid;
 
-/// The size in bytes from which on a file is written anew when it is read.
+/// The least size in bytes of a file that is written anew when it is read.
 const LARGE: usize = 1 << 20;
 
 /// The tip of a chain that begins anew.

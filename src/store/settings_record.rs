@@ -1,6 +1,6 @@
 //! The record of the watched settings outside of the repository: the hashes of their values while
-//! commands without a sandbox may be at work. The next process of the same run or queue compares
-//! the settings with it if the process that wrote it was killed.
+//! commands without a sandbox may be at work. If the process that wrote the record was killed, the
+//! next process of the same run or queue compares the settings with the record.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

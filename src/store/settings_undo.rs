@@ -69,7 +69,7 @@ fn hooks(store: &Store) -> BTreeSet<String> {
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
-/// Returns a path in quarantine, in which nothing is yet.
+/// Returns an unused path in quarantine.
 fn quarantine(store: &Store, name: &str) -> Option<PathBuf> {
     let folder = store.local().quarantine();
     std::fs::create_dir_all(&folder).ok()?;

@@ -1,6 +1,6 @@
-//! The settings and files of the repository by which others make git run programs or read other
-//! objects. An agent without a sandbox can write them, so they must stay as they were when the
-//! process started, and as they were before an earlier process ended while agents were at work.
+//! The settings and files of the repository that can make git run programs or read other objects.
+//! An agent without a sandbox can write them, so they must stay as they were when the process
+//! started, and as they were before an earlier process ended while agents were at work.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -37,8 +37,8 @@ const HARMLESS: [&str; 16] = [
     "user",
 ];
 
-/// The keys whose value git, or a program that comes with git or git-lfs, runs, or from whose file
-/// it takes such keys or hooks: git 2.38 to 2.52. `*` stands for any text.
+/// The keys whose value is a program that git 2.38 to 2.52, its tools or git-lfs run, or a file or
+/// folder with further such keys or hooks. `*` stands for any text.
 const PROGRAMS: [&str; 57] = [
     "alias.*",
     "browser.*.cmd",
@@ -128,8 +128,8 @@ pub(super) struct SettingsWatch {
     /// True if commands without a sandbox may have worked: only they can have made a change that is
     /// undone.
     is_unsandboxed: AtomicBool,
-    /// The sentence about a change, once one was noticed: also after it was undone, nothing that
-    /// happened meanwhile is trusted.
+    /// The sentence about the first noticed change. The sentence stays after the change is undone,
+    /// because nothing that happened meanwhile is trusted.
     noticed: Mutex<Option<String>>,
 }
 
@@ -197,9 +197,9 @@ impl Store {
         noticed.clone()
     }
 
-    /// Returns a sentence about the branches and tags of people that have changed since
-    /// [`Store::watch_settings`], without a target. Their owner may have changed them: nothing
-    /// tells the user's git from that of an agent in the user's work tree.
+    /// Returns a sentence about the branches and tags of people, except for `target`, that have
+    /// changed since [`Store::watch_settings`]. Their owner may have changed them: nothing tells
+    /// the user's git from that of an agent in the user's work tree.
     pub(crate) fn changed_refs(&self, target: &str) -> Option<String> {
         let (before, now) = (&self.settings.get()?.refs, refs_of_people(self));
         let names: std::collections::BTreeSet<&String> = before.keys().chain(now.keys()).collect();

@@ -6,8 +6,8 @@
 //! editor: no person does that by accident, and an agent in its worktree can do nothing else. The
 //! branch is set back to the commit that its work tree last recorded.
 //!
-//! Work trees without a reflog and our own branches are not compared. A target may also be where
-//! its journal says.
+//! Work trees without a reflog and our own branches are not compared. A target may also be at the
+//! commit that its journal records.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::domain::id::Oid;
 /// branch one after the other.
 const TRIES: u32 = 5;
 
-/// The pause between two of them.
+/// The pause between two reads.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// A branch that a work tree has checked out.

@@ -97,7 +97,7 @@ pub fn steps(job: &Job, stage: CheckStage, subject: &CheckSubject, salt: &str) -
             key_argv: key.unwrap_or_else(|| values("{worktree}", &check.run)),
             salt: match &network {
                 None => salt.to_owned(),
-                // A check that failed without a network is asked again.
+                // With the network in the key, a check that failed without a network runs again.
                 Some(network) => format!("{salt} {}", json(network)),
             },
             network,

@@ -21,7 +21,7 @@ pub(crate) fn missing_output(path: &str, attempt: u32) -> Finding {
     Finding { attempt, check: "agent".into(), text }
 }
 
-/// Returns the finding that files have secrets, which were left out of the candidate.
+/// Returns the finding about files that were left out of the candidate because they have secrets.
 pub(crate) fn secrets(withheld: &[WithheldFile], attempt: u32) -> Option<Finding> {
     let line = |file: &WithheldFile| {
         format!("`{}:{}` has the value of the variable `{}`", file.path, file.line, file.variable)
