@@ -31,7 +31,7 @@ impl KeeperFolders {
         self.adopted.len()
     }
 
-    /// Returns the worktree of an adopted keeper, once.
+    /// Takes the worktree of an adopted keeper. A second call returns `None`.
     pub(super) fn take_adopted(&mut self, name: &str) -> Option<String> {
         self.adopted.remove(name)
     }
@@ -50,7 +50,8 @@ impl KeeperFolders {
         self.stale.push(folder);
     }
 
-    /// Returns `Ignore` if the result in the folder of this name is already recorded. Forgets that.
+    /// Returns `Ignore` if the result in the folder of this name is already recorded, and forgets
+    /// the name.
     pub(super) fn earlier_result(&mut self, name: &str) -> EarlierResult {
         if self.recorded.remove(name) { EarlierResult::Ignore } else { EarlierResult::Use }
     }

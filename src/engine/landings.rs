@@ -164,8 +164,8 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// Records a task that the target contains and no log knows as landed: a copy of the repository
-    /// can be made between the two.
+    /// Records the landing of a task that the target contains and no log records: a copy of the
+    /// repository may have been made between the move of the target and the record.
     pub(super) fn found_landed(&mut self, task: TaskId, commit: Oid) -> Result<()> {
         let ctx = Arc::clone(&self.ctx);
         let state = self.journal.state().tasks.get(&task).filter(|s| s.phase != Phase::Done);

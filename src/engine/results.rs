@@ -223,7 +223,7 @@ impl Engine<'_> {
         let verdict = Verdict::Failed(findings);
         let checks = CheckReport { verdict, results: Vec::new() };
         let (task, attempt, tree) = (task.clone(), *attempt, candidate.tree);
-        // What the agent said is lost with a file that cannot be read; the verdict stands.
+        // Without a readable file, the words of the agent are lost, but the verdict counts.
         let stderr = self.stderr_of(&task, attempt).ok().flatten();
         self.observe(Observation::Verified { task, attempt, tree, checks, stderr });
     }
@@ -285,7 +285,7 @@ impl Engine<'_> {
         }
         failpoint::hit("attempt.before-drop");
         if let Err(error) = self.ctx.store.transact_in_bulk(moves) {
-            // The refs are only in the way: the events are on the chains.
+            // The refs do no harm: the events are on the chains.
             (self.report)(RunReport::Note(format!(
                 "the refs of published attempts could not be deleted: {error:#}"
             )));
@@ -305,7 +305,7 @@ impl Engine<'_> {
                     )?;
                 }
                 Ok(request) => {
-                    // A task must not land after the answer that it does not.
+                    // A task must not land after the answer says that it will not.
                     self.withdraw(&self.tasks_changed_by(&request))?;
                     let decisions = self.observe(Observation::Requested(request));
                     // One by one: the meaning of a request depends on the requests before it.

@@ -282,7 +282,7 @@ impl RunJournal {
         changes
     }
 
-    /// Waits until all recorded events are durable. Returns the changes that are durable by that.
+    /// Waits until all recorded events are durable. Returns the changes that have become durable.
     pub(super) fn sync(&mut self) -> Result<DurableChanges> {
         self.request_barrier();
         let Some(last) = self.awaiting_sync.last() else { return Ok(DurableChanges::default()) };

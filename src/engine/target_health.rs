@@ -1,4 +1,4 @@
-//! Target health: does the tip of the target branch pass the target's own landing checks?
+//! Target health: whether the tip of the target branch passes the target's own landing checks.
 //!
 //! Somebody else may push a tip that fails. Tasks that start from it would fail for a reason that
 //! is not theirs, so attempts wait until the tip has been verified.
@@ -30,7 +30,7 @@ struct PendingTip {
     failures: u32,
 }
 
-/// The answer to "may attempts start from this tip?".
+/// The decision whether attempts may start from a tip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Admission {
     /// Attempts start.
