@@ -82,7 +82,7 @@ fn prepare(dir: &Path, files: usize, branches: usize, kind: Change) {
     let mut base = head("main", 0);
     base += &blob(
         "harness.toml",
-        "[queue]\nbatch = 16\ntrust-verdicts = true\n[[check]]\nname = \"nothing\"\nrun = [\"true\"]\n",
+        "[queue]\nbatch = 16\ntrust-verdicts = true\n[sandbox]\nmode = \"off\"\n[[check]]\nname = \"nothing\"\nrun = [\"true\"]\n",
     );
     (0..files).for_each(|n| base += &blob(&path(n), &text(n, "")));
     import(dir, &base);

@@ -1,7 +1,8 @@
 //! Cost of a task beside its agent, compared with a shell loop that does the same work at the same
 //! parallelism.
 //!
-//! `cargo bench --bench overhead [-- --files 300,20000 --tasks N --loop-tasks N --jobs N --keep]`.
+//! `cargo bench --bench overhead [-- --files 300,20000 --tasks N --loop-tasks N --jobs N --keep
+//! --sandbox]`. With `--sandbox`, agents and checks run in one; the loop never does.
 //! Both sides carry out the same trivial tasks in equal repositories: the agent appends a line, and
 //! a check looks for it. The harness is durable and verifies every tree twice; the loop does
 //! neither. Both print the whole time for all tasks, divided by their number. The harness creates
@@ -45,6 +46,7 @@ struct OverheadOptions {
     loop_tasks: Option<usize>,
     jobs: usize,
     keep: bool,
+    sandbox: bool,
 }
 
 fn options() -> Result<OverheadOptions> {
@@ -54,6 +56,7 @@ fn options() -> Result<OverheadOptions> {
         loop_tasks: None,
         jobs: 4,
         keep: false,
+        sandbox: false,
     };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
@@ -68,6 +71,7 @@ fn options() -> Result<OverheadOptions> {
             "--loop-tasks" => options.loop_tasks = Some(value()?.parse()?),
             "--jobs" => options.jobs = value()?.parse()?,
             "--keep" => options.keep = true,
+            "--sandbox" => options.sandbox = true,
             // cargo passes this to every benchmark.
             "--bench" => {}
             _ => return Err(format!("unknown argument: {arg}").into()),
@@ -141,14 +145,15 @@ fn ms(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1000.0
 }
 
-fn ours(root: &Path, files: usize, tasks: usize, jobs: usize) -> Result<OverheadTimes> {
+fn ours(root: &Path, files: usize, tasks: usize, opts: &OverheadOptions) -> Result<OverheadTimes> {
     let repo = root.join("ours");
+    let (jobs, mode) = (opts.jobs, if opts.sandbox { "require" } else { "off" });
     std::fs::create_dir(&repo)?;
     let job = format!(
         "[job]\nname = \"bench\"\ngoal = \"Append a line.\"\n[plan]\ninclude = [\"tasks/*.txt\"]\ngroup = \"file\"\n\
          [agent]\npreset = \"command\"\ncommand = [\"sh\", \"-c\", '{AGENT}', \"sh\", \"{{task.files}}\"]\n\
          [[check]]\nname = \"done\"\nrun = [\"sh\", \"-c\", '{CHECK}', \"sh\", \"{{task.files}}\"]\n\
-         [limits]\njobs = {jobs}\n"
+         [limits]\njobs = {jobs}\n[sandbox]\nmode = \"{mode}\"\n"
     );
     std::fs::write(repo.join("harness.toml"), job)?;
     make(&repo, files, tasks)?;
@@ -260,7 +265,7 @@ fn main() -> Result<()> {
         let root: PathBuf = tempfile::tempdir()?.keep();
         let root = root.canonicalize()?;
         let alone = alone(&root)?;
-        let our_side = ours(&root, *files, tasks, options.jobs)?;
+        let our_side = ours(&root, *files, tasks, &options)?;
         let loop_side = plain(&root, *files, loop_tasks, options.jobs)?;
         let (our_ms, loop_ms) = (our_side.wall / tasks as f64, loop_side.wall / loop_tasks as f64);
         println!(
