@@ -11,8 +11,6 @@ pub const POLL_ENDED: u8 = 2;
 pub const NO_SUCH_RUN: u8 = 2;
 /// The command stopped and needs a person.
 pub const NEEDS_PERSON: u8 = 3;
-/// A command could not be run. Shells use the same code.
-pub const NOT_RUN: u8 = 126;
 /// A fatal error. git uses the same code.
 pub const FATAL: u8 = 128;
 /// Wrong usage. git uses the same code.

@@ -48,6 +48,9 @@ use crate::cli::{Cli, Verb};
 use crate::error;
 use crate::ui::Ui;
 
+/// The exit code of a sandbox whose command cannot be run. Shells use the same code.
+const NOT_RUN: u8 = 126;
+
 /// Runs the command that this process was given and returns its exit code.
 pub fn run() -> u8 {
     let ui = Ui::new(false);
@@ -129,10 +132,9 @@ fn dispatch(cli: &Cli, ui: &Ui) -> anyhow::Result<u8> {
         Verb::EnterSandbox { listen, socket, argv } => {
             match crate::process::enter_sandbox(socket, listen, argv) {
                 Ok(never) => match never {},
-                // By the shell's convention, the code of a command that cannot be run.
                 Err(error) => {
                     ui.error("fatal", &error.into());
-                    Ok(error::NOT_RUN)
+                    Ok(NOT_RUN)
                 }
             }
         }

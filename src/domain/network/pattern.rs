@@ -3,7 +3,11 @@
 use core::net::SocketAddr;
 use std::fmt;
 
-use super::{Destination, HostName, WEB_PORTS, closed_range, parse_port, split_port};
+use super::address::closed_range;
+use super::host::{Destination, HostName, parse_port, split_port};
+
+/// The ports of a host whose pattern names none.
+const WEB_PORTS: [u16; 2] = [443, 80];
 
 /// The hosts that one entry of a list stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
