@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -53,6 +54,18 @@ impl<'a> WorkTreeIndex<'a> {
         }
         Ok(None)
     }
+
+    /// Returns true if a file of the work tree is tracked by a name in other case: a file system
+    /// that ignores case has one file for both names.
+    fn has_in_other_case(&self, work_dir: &Path, name: &BStr) -> bool {
+        let number = |name: &BStr| {
+            let file = work_dir.join(OsStr::from_bytes(name));
+            std::fs::symlink_metadata(file).ok().map(|meta| (meta.dev(), meta.ino()))
+        };
+        let same = number(name);
+        let mut entries = self.file.entries().iter().map(|entry| entry.path(&self.file));
+        entries.any(|path| path.eq_ignore_ascii_case(name) && number(path) == same)
+    }
 }
 
 /// Returns a tree's entry in the form in which the index stores it.
@@ -93,6 +106,7 @@ pub(crate) fn untracked_in_the_way(
         tree::peel_to_tree(&local, object_id(old)?)?,
         tree::peel_to_tree(&local, object_id(new)?)?,
     );
+    let ignores_case = local.config_snapshot().boolean("core.ignoreCase").unwrap_or(false);
     let mut index = None;
     for difference in tree::differences(&local, a, b)? {
         if difference.after.is_none() || difference.before.is_some() {
@@ -106,7 +120,10 @@ pub(crate) fn untracked_in_the_way(
         for file in in_the_way {
             let name = file.as_os_str().as_bytes().as_bstr();
             let tracked = match &index {
-                Some(index) => index.entry(name)?.is_some(),
+                Some(index) => {
+                    index.entry(name)?.is_some()
+                        || ignores_case && index.has_in_other_case(&checkout.work_dir, name)
+                }
                 None => false,
             };
             if !tracked {

@@ -20,6 +20,7 @@ mod diff;
 mod encoding;
 mod files;
 mod folder_identity;
+mod half_moved;
 mod handle;
 mod heads;
 mod link;
@@ -70,6 +71,7 @@ pub(crate) use diff::{
 };
 pub(crate) use files::{read_plain, remove_any};
 pub(crate) use folder_identity::{check_worktrees_folder, claim_worktrees_folder};
+pub(crate) use half_moved::{FailedMove, HalfMoved, half_moved};
 pub(crate) use handle::RepoHandle;
 pub(crate) use heads::{Checkout, checkouts};
 pub(crate) use location::NamedRepository;

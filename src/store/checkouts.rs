@@ -6,7 +6,7 @@
 //! has followed, and a message names the command that repairs it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -15,13 +15,16 @@ use super::{Store, layout};
 use crate::ambient;
 use crate::domain::id::Oid;
 use crate::domain::shell::shell_quote;
-use crate::process::{self, Git};
-use crate::repo::{self, Checkout};
+use crate::process::{self, Git, GitOutput};
+use crate::repo::{self, Checkout, FailedMove, HalfMoved};
 use crate::wire::{VERSION, check_version};
 
 /// The number of tries for a checkout whose index is locked, and the pause between the tries.
 const LOCKED_TRIES: u32 = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
+
+/// The number of paths in one call of git.
+const PATHS: usize = 500;
 
 /// The start of the first line of the file that lists the checkouts that are behind. The format
 /// version follows.
@@ -118,7 +121,7 @@ impl Store {
                 // Git would run the programs that the settings name.
                 (None, false) if self.changed_settings().is_some() => self.changed_settings(),
                 (None, true) => Some("a rebase is in progress there".to_owned()),
-                (None, false) => self.read_tree(&checkout, shows, new, false)?,
+                (None, false) => self.move_checkout(&checkout, shows, new)?,
             };
             if let Some(why) = refusal {
                 let path = checkout.work_dir;
@@ -176,6 +179,52 @@ impl Store {
         if dry_run { Ok(None) } else { read_tree(self.git(), checkout, old, new, false) }
     }
 
+    /// Moves a checkout from one commit to another. After a failure, puts the files back that git
+    /// has written until then: else they would count as changed, and the repair command would
+    /// refuse. Returns the reason of the failure.
+    fn move_checkout(&self, checkout: &Checkout, old: &Oid, new: &Oid) -> Result<Option<String>> {
+        let since = ambient::now();
+        let why = self.read_tree(checkout, old, new, false)?;
+        if why.is_some() {
+            let is_converted = |path: &Path, blob: &Oid| {
+                let Some(name) = path.to_str() else { return Ok(false) };
+                let hash = run_in(self.git(), checkout, &["hash-object", "--", name])?;
+                Ok(hash.stdout.trim_ascii() == blob.as_str().as_bytes())
+            };
+            let failed = FailedMove { checkout, old, new, since, is_converted: &is_converted };
+            self.put_back(checkout, &repo::half_moved(self.repo(), &failed)?)?;
+        }
+        Ok(why)
+    }
+
+    /// Puts back what a failed move of a checkout has written.
+    fn put_back(&self, checkout: &Checkout, left: &HalfMoved) -> Result<()> {
+        // First, because a full disk then has room for the others.
+        for path in &left.remove {
+            std::fs::remove_file(checkout.work_dir.join(path)).ok();
+            for folder in path.ancestors().skip(1).filter(|folder| *folder != Path::new("")) {
+                if std::fs::remove_dir(checkout.work_dir.join(folder)).is_err() {
+                    break;
+                }
+            }
+        }
+        let names: Vec<&str> = left.restore.iter().filter_map(|path| path.to_str()).collect();
+        for names in names.chunks(PATHS) {
+            let restore = |names: &[&str]| {
+                let args = [&["checkout-index", "-q", "-f", "-u", "--"][..], names].concat();
+                run_in(self.git(), checkout, &args)
+            };
+            if restore(names)?.code == Some(0) {
+                continue;
+            }
+            // One of the files cannot be written. A missing file does not stop the repair command.
+            for name in names {
+                restore(&[name])?;
+            }
+        }
+        Ok(())
+    }
+
     fn shown_file(&self, target: &str) -> PathBuf {
         self.local().checkouts_behind(&layout::target_key(target))
     }
@@ -212,6 +261,14 @@ impl Store {
     }
 }
 
+/// Runs git in a checkout of the user's. The user's filters run, as in any checkout: without them
+/// the content would be wrong. The user's hooks do not run.
+fn run_in(git: &Git, checkout: &Checkout, args: &[&str]) -> Result<GitOutput> {
+    let git = git.with("GIT_DIR", &checkout.git_dir).with("GIT_WORK_TREE", &checkout.work_dir);
+    let all: Vec<&str> = ["-c", "core.hooksPath=/dev/null"].iter().chain(args).copied().collect();
+    git.as_user(&all, &ambient::environment())
+}
+
 /// Moves a checkout from one commit to another. With `dry_run`, only tests whether that is
 /// possible. After a failure, returns the first line of git's message.
 fn read_tree(
@@ -221,14 +278,7 @@ fn read_tree(
     new: &Oid,
     dry_run: bool,
 ) -> Result<Option<String>> {
-    let git = git.with("GIT_DIR", &checkout.git_dir).with("GIT_WORK_TREE", &checkout.work_dir);
-    // The user's filters run, as in any checkout: without them the content would be wrong. The
-    // user's hooks do not run.
-    let run = |args: &[&str]| {
-        let all: Vec<&str> =
-            ["-c", "core.hooksPath=/dev/null"].iter().chain(args).copied().collect();
-        git.as_user(&all, &ambient::environment())
-    };
+    let run = |args: &[&str]| run_in(git, checkout, args);
     let mut args = vec!["read-tree", "-m", "-u"];
     args.extend(dry_run.then_some("--dry-run"));
     args.extend([old.as_str(), new.as_str()]);

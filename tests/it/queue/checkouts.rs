@@ -165,3 +165,95 @@ fn folder_that_is_another_worktree_now_is_never_written_to() {
     queue.sandbox.try_git(&moved, &["worktree", "repair"]).exits(0);
     queue.holds();
 }
+
+/// Returns the command that repairs the checkout that is behind.
+fn repair(queue: &QueueSandbox) -> String {
+    queue.list()["behind"][0]["repair"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn failed_move_is_put_back_and_the_repair_command_works() {
+    let queue = QueueSandbox::new("pre-land = [\"sh\", \"-c\", ': >\"$HOME/full\"']");
+    let (repo, full) = (queue.sandbox.repo.clone(), queue.sandbox.sign("full"));
+    // Nothing more can be written after the first files, as on a full disk.
+    let smudge = format!("test ! -e '{}' && cat", full.display());
+    for (name, value) in [("smudge", &*smudge), ("clean", "cat"), ("required", "true")] {
+        queue.sandbox.git(&["config", &format!("filter.hard.{name}"), value]);
+    }
+    std::fs::write(repo.join(".gitattributes"), "f5 filter=hard\n").unwrap();
+    queue.sandbox.git(&["add", ".gitattributes"]);
+    queue.sandbox.git(&["commit", "--quiet", "-m", "attributes", ".gitattributes"]);
+    let script = "echo 2 > f1; echo 2 > f5; rm f3; mkdir f-new; echo 2 > f-new/file";
+    queue.scripted("change", script);
+    let stderr = queue.lands("change");
+    assert!(stderr.contains("landed, checkout behind: "), "{stderr}");
+    let changed = || queue.sandbox.git(&["diff-files", "--name-only"]);
+    assert_eq!(changed(), "README\nf5", "the user's change, and what cannot be written");
+    assert!(!repo.join("f5").exists());
+    assert!(!repo.join("f-new").exists() && repo.join("f3").exists());
+    std::fs::remove_file(full).unwrap();
+    queue.shell(&repo, &repair(&queue));
+    assert_eq!(queue.status(&repo), "");
+    assert_eq!(std::fs::read_to_string(repo.join("f-new/file")).unwrap(), "2\n");
+    assert_eq!(queue.list()["behind"].as_array().unwrap().len(), 0);
+    queue.holds();
+}
+
+#[test]
+fn checkout_with_a_read_only_folder_stays_behind_until_it_is_repaired() {
+    let queue = QueueSandbox::new("");
+    let repo = queue.sandbox.repo.clone();
+    queue.scripted("folder", "mkdir 'a folder' && echo 1 > 'a folder/file'");
+    queue.lands("folder");
+    let folder = repo.join("a folder");
+    let writable = |writable: bool| {
+        let mode = if writable { 0o755 } else { 0o555 };
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(mode)).ok();
+        // Permissions do not stop root.
+        let attribute = if writable { "-i" } else { "+i" };
+        let mut chattr = std::process::Command::new("chattr");
+        chattr.args([attribute]).arg(&folder).stderr(std::process::Stdio::null()).status().ok();
+    };
+    queue.scripted("change", "echo 2 > f1; echo 2 > 'a folder/file'");
+    writable(false);
+    if std::fs::write(folder.join("test"), "").is_ok() {
+        std::fs::remove_file(folder.join("test")).unwrap();
+        writable(true);
+        eprintln!("skipped: no folder can be made read-only here");
+        return;
+    }
+    queue.add(&["change"]);
+    let output = queue.sandbox.run(&["queue", "run"]);
+    let changed = queue.sandbox.git(&["diff-files", "--name-only"]);
+    writable(true);
+    let stderr = output.exits(0).stderr.clone();
+    assert!(
+        stderr.contains("landed, checkout behind: ") && stderr.contains("a folder"),
+        "{stderr}"
+    );
+    assert_eq!(changed, "README", "only the user's change");
+    queue.shell(&repo, &repair(&queue));
+    assert_eq!(queue.status(&repo), "");
+    queue.holds();
+}
+
+#[test]
+fn rename_that_changes_only_case_lands_where_case_is_ignored() {
+    let queue = QueueSandbox::new("");
+    let repo = queue.sandbox.repo.clone();
+    queue.scripted("case", "git mv f1 F1");
+    queue.sandbox.git(&["config", "core.ignoreCase", "true"]);
+    // Another file of the user's, although git takes both for one.
+    std::fs::write(repo.join("F1"), "precious\n").unwrap();
+    queue.add(&["case"]);
+    queue.sandbox.run(&["queue", "run"]).exits(3).says("file 'F1'");
+    assert_eq!(std::fs::read_to_string(repo.join("F1")).unwrap(), "precious\n");
+    // One file with both names, as on a file system that ignores case.
+    std::fs::remove_file(repo.join("F1")).unwrap();
+    std::fs::hard_link(repo.join("f1"), repo.join("F1")).unwrap();
+    queue.sandbox.run(&["queue", "run"]).exits(0);
+    assert_eq!(queue.landed(), ["case"]);
+    assert_eq!(std::fs::read_to_string(repo.join("F1")).unwrap(), "this is 1\n");
+    assert!(!repo.join("f1").exists());
+    assert_eq!(queue.status(&repo), "");
+}
