@@ -42,9 +42,10 @@ pub(super) fn run(here: &Path, args: &args::ShowArgs, ui: &Ui) -> Result<u8> {
     } else {
         let findings = shown.findings()?;
         if args.json {
-            ui.json(&shown.wire(&findings, shown.sandbox()?))?;
+            let shown_task = shown.wire(&findings, shown.sandbox()?, shown.denied()?);
+            ui.json(&shown_task)?;
         } else {
-            let texts = [("notes", "notes"), ("denied", "denied by the sandbox")];
+            let texts = [("notes", "notes"), (files::DENIED, "denied by the sandbox")];
             let texts: Vec<_> = texts
                 .into_iter()
                 .map(|(name, title)| Ok((title, shown.texts(name)?)))
@@ -103,6 +104,12 @@ impl ShownTask<'_> {
         self.tree().map_or(Ok(Vec::new()), |tree| findings(&self.workspace.store, tree))
     }
 
+    /// Returns the requests of the last attempt that its sandbox denied.
+    fn denied(&self) -> Result<Vec<String>> {
+        let bytes = self.file(self.s.attempt, files::DENIED)?.unwrap_or_default();
+        Ok(String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect())
+    }
+
     /// Returns a text of the task's attempts, such as notes, by attempt.
     fn texts(&self, name: &str) -> Result<AttemptTexts> {
         let mut texts = Vec::new();
@@ -150,13 +157,18 @@ impl ShownTask<'_> {
         json::output(self.s, self.workspace.output_path())
     }
 
-    fn wire<'a>(&'a self, findings: &'a [Finding], sandbox: Option<String>) -> cli::Show<'a> {
+    fn wire<'a>(
+        &'a self,
+        findings: &'a [Finding],
+        sandbox: Option<String>,
+        denied: Vec<String>,
+    ) -> cli::Show<'a> {
         let context = StatusContext::default();
         let state = json::shown(self.workspace.state(), self.task, self.s, &context);
         let mut task = json::task(self.run().as_str(), self.task, self.s, state);
         task.output = self.output();
         let findings = findings.iter().map(json::finding).collect();
-        cli::Show { task, v: cli::Version, run: self.run().as_str(), sandbox, findings }
+        cli::Show { task, v: cli::Version, run: self.run().as_str(), sandbox, denied, findings }
     }
 
     fn page(

@@ -22,7 +22,7 @@ use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -62,6 +62,7 @@ pub(crate) enum Entrance {
 pub(crate) struct Proxy {
     shared: Arc<SharedProxy>,
     door: Arc<UnixListener>,
+    socket: PathBuf,
 }
 
 #[derive(Debug)]
@@ -100,7 +101,8 @@ impl Proxy {
             state: Mutex::default(),
             changed: Condvar::new(),
         });
-        let proxy = Self { shared: shared.clone(), door: door.clone() };
+        let socket = socket.to_path_buf();
+        let proxy = Self { shared: shared.clone(), door: door.clone(), socket };
         SharedProxy::spawn(&shared, move |shared| match door.accept() {
             Ok((sandbox, _)) => shared.accept_from(&sandbox, &entrances),
             Err(_closed) => {}
@@ -117,6 +119,7 @@ impl Proxy {
     /// Ends all connections, and waits for the threads.
     fn end(&self) {
         rustix::net::shutdown(&self.door, rustix::net::Shutdown::Both).ok();
+        std::fs::remove_file(&self.socket).ok();
         let mut state = self.shared.lock();
         if std::mem::replace(&mut state.closed, true) {
             return;

@@ -192,8 +192,10 @@ fn closing_ends_open_connections_and_all_threads() {
     let mut behind = accepted.recv().unwrap();
     let mut silent = proxy.connect();
     write!(silent, "CONNECT ").unwrap();
-    let shared = proxy.proxy.shared.clone();
+    let (shared, socket) = (proxy.proxy.shared.clone(), proxy.proxy.socket.clone());
+    assert!(socket.symlink_metadata().is_ok());
     proxy.proxy.close();
+    assert!(socket.symlink_metadata().is_err());
     let mut rest = Vec::new();
     silent.read_to_end(&mut rest).ok();
     tunnel.read_to_end(&mut rest).ok();

@@ -203,6 +203,9 @@ pub(crate) struct Show<'a> {
     /// The sandbox of the last attempt. Left out if no attempt has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<String>,
+    /// The requests of the last attempt that its sandbox denied.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub denied: Vec<String>,
     pub findings: Vec<Finding<'a>>,
 }
 

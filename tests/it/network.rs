@@ -145,6 +145,9 @@ say "== end"
     ] {
         assert!(denied.lines().any(|shown| shown == line), "{line}\n{shown}");
     }
+    let json = sandbox.run(&["show", "alpha", "--json"]).exits(0).stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["denied"].as_array().map(Vec::len), Some(3), "{json}");
     sandbox.await_that("the end of the keepers", || sandbox.processes().is_empty());
 }
 
