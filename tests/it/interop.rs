@@ -174,6 +174,13 @@ fn copy_without_the_target_recreates_the_target() {
     Claim::all(&sandbox).of(&copy).holds();
 }
 
+/// Deletes the record of what this user's supervisors have written, as the user does who has
+/// restored an older copy of the repository.
+fn forget_what_was_written(sandbox: &Sandbox) {
+    let keys = sandbox.root().join("home/.local/state/git-harness/keys");
+    std::fs::remove_dir_all(keys).unwrap();
+}
+
 #[test]
 fn lost_chain_does_not_land_work_twice() {
     let sandbox = half_done();
@@ -182,6 +189,8 @@ fn lost_chain_does_not_land_work_twice() {
     let first = sandbox.git(&["rev-list", "--first-parent", "--reverse", chain]);
     let first = first.lines().next().unwrap();
     sandbox.git(&["update-ref", chain, first]);
+    sandbox.run(&["start"]).exits(128).says("was set back from ").says("by another hand");
+    forget_what_was_written(&sandbox);
     sandbox.run(&["start"]).exits(0);
     Claim::all(&sandbox).with_lost_chains().holds();
 }
@@ -195,6 +204,7 @@ fn copy_taken_during_a_landing_is_completed() {
     sandbox.git(&["update-ref", chain, &format!("{chain}^")]);
     sandbox.git(&["update-ref", "refs/heads/harness/job-1/alpha", &candidate]);
     sandbox.git(&["update-ref", "-d", "refs/notes/harness"]);
+    forget_what_was_written(&sandbox);
     assert_eq!(sandbox.task("alpha")["state"], "landing");
     sandbox.run(&["start"]).exits(0);
     Claim::all(&sandbox).holds();

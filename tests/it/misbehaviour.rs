@@ -241,7 +241,7 @@ fn ignored_file_that_the_agent_committed_with_force_lands() {
 
 #[test]
 fn agent_commits_without_the_signature_that_the_user_requires() {
-    let sandbox = Sandbox::new(two());
+    let sandbox = Sandbox::new(two().set("queue", "sign = false"));
     sandbox.git(&["config", "commit.gpgSign", "true"]);
     sandbox.git(&["config", "gpg.program", "/nonexistent"]);
     sandbox.script("alpha.1", "edit alpha one; propose signed; edit alpha 'after the commit'");
