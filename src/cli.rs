@@ -287,6 +287,9 @@ pub struct DoctorArgs {
     /// repository's top
     #[arg(value_name = "JOB")]
     pub job: Option<String>,
+    /// Repair what interrupted processes of git-harness have left behind
+    #[arg(long)]
+    pub fix: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

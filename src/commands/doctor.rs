@@ -1,6 +1,8 @@
 //! `doctor`: check that everything that a job needs is there.
 
 mod agents;
+mod remnants;
+mod settings;
 
 use std::path::{Path, PathBuf};
 
@@ -23,6 +25,7 @@ use crate::wire::cli;
 enum Severity {
     Ok,
     Note,
+    Fixed,
     Problem,
 }
 
@@ -31,6 +34,7 @@ impl Severity {
         match self {
             Self::Ok => "ok",
             Self::Note => "note",
+            Self::Fixed => "fixed",
             Self::Problem => "PROBLEM",
         }
     }
@@ -46,6 +50,8 @@ pub(super) fn run(here: &Path, args: &args::DoctorArgs, ui: &Ui) -> Result<u8> {
     diagnoses.push((Severity::Ok, "git".into(), format!("version {}", store.git().version())));
     let folder = store.repo().common_dir().display().to_string();
     diagnoses.push((Severity::Ok, "repository".into(), folder));
+    remnants::check(&store, args.fix, &mut diagnoses)?;
+    settings::check(&store, &mut diagnoses);
     check_store(&store, &mut diagnoses)?;
     let mut loaded_job = None;
     match job_file::load(store.repo(), here, args.job.as_deref()) {
@@ -92,16 +98,8 @@ fn has_default(store: &Store) -> bool {
     store.repo().top().is_some_and(|top| top.join(crate::job::FILE_NAME).is_file())
 }
 
-/// Checks the refs, the settings for notes, and the supervisors of runs.
+/// Checks the settings for notes, and the supervisors of runs.
 fn check_store(store: &Store, diagnoses: &mut Vec<Diagnosis>) -> Result<()> {
-    let broken = store.broken_refs()?;
-    if broken.is_empty() {
-        diagnoses.push((Severity::Ok, "refs".into(), "no broken ref in refs/harness".into()));
-    }
-    for name in broken {
-        let text = "broken; the next `git harness start` of its run moves it into quarantine";
-        diagnoses.push((Severity::Problem, name, text.into()));
-    }
     suggest_note_settings(store, diagnoses);
     let runs = store.runs()?;
     let driven = runs.iter().filter_map(|r: &RunId| Some((r, workspace::supervisor_of(store, r)?)));

@@ -28,7 +28,7 @@ pub(super) fn run(here: &Path, args: &cli::PollArgs, ui: &Ui) -> Result<u8> {
             return Ok(if ended { error::POLL_ENDED } else { error::OK });
         }
     };
-    let workspace = Workspace::load(&store, &run)?;
+    let workspace = Workspace::load_or_repair(&store, &run, &proof, ui)?;
     let state = workspace.state();
     if workspace.is_finished() {
         ui.status(&format!("run {run}: {}", human::counts(state)));

@@ -20,7 +20,7 @@ use crate::domain::id::{RunId, TaskId};
 use crate::domain::machine::{Observation, Request};
 use crate::domain::run_wait::RunFacts;
 use crate::domain::state::{Phase, RunPhase, RunState};
-use crate::engine::{self, RunOptions};
+use crate::engine::{self, RunOptions, StorageFault, StorageWait};
 use crate::error::{self, Advice};
 use crate::process;
 use crate::store::create::{NewRun, next_run, refuse_collisions};
@@ -84,7 +84,7 @@ pub(super) fn run(here: &Path, args: &StartArgs, ui: &Ui) -> Result<u8> {
         return detach(&store, &run, args, force, ui);
     }
     let proof = workspace::hold(&store, &run)?;
-    carry_out(workspace, proof, args, only, ui)
+    carry_out(workspace, proof, args, &only, ui)
 }
 
 /// Returns the options, with those that the environment sets.
@@ -108,7 +108,7 @@ fn choose(store: &Store, here: &Path, args: &StartArgs, ui: &Ui) -> Result<Optio
                 let exists = top.join(crate::job::FILE_NAME).is_file();
                 exists.then(|| job_file::load(store.repo(), here, None))
             });
-            return resume(Workspace::load(store, &run)?, job.transpose()?, args, ui);
+            return resume(Workspace::load_repaired(store, &run, ui)?, job.transpose()?, args, ui);
         }
     }
     // A bare repository has no job file in a worktree, but its run has pinned a job file.
@@ -117,19 +117,19 @@ fn choose(store: &Store, here: &Path, args: &StartArgs, ui: &Ui) -> Result<Optio
         && store.repo().top().is_none()
         && let Ok(run) = names::find_run(store, None, RunUse::Change)
     {
-        return resume(Workspace::load(store, &run)?, None, args, ui);
+        return resume(Workspace::load_repaired(store, &run, ui)?, None, args, ui);
     }
     let job = job_file::load(store.repo(), here, args.job.as_deref())?;
     let (run, existing) = match &args.run {
         Some(name) => {
             let run = RunId::parse(name)?;
             let exists = store.runs()?.contains(&run);
-            let existing = exists.then(|| Workspace::load(store, &run)).transpose()?;
+            let existing = exists.then(|| Workspace::load_repaired(store, &run, ui)).transpose()?;
             (run, existing)
         }
         None => match workspace::latest_run(store, &job.name)? {
             Some(run) => {
-                let mut workspace = Workspace::load(store, &run)?;
+                let mut workspace = Workspace::load_repaired(store, &run, ui)?;
                 workspace.set_job(&job.text, &job.job);
                 if needs_new_run(&workspace, &job) {
                     (next_run(store, &job.name)?, None)
@@ -296,16 +296,52 @@ fn make(
             path.display()
         ));
     }
-    let mut workspace = Workspace::load(store, &run)?;
+    let mut workspace = Workspace::load_repaired(store, &run, ui)?;
     workspace.set_job(&job.text, &job.job);
     Ok(Some(workspace))
 }
 
+/// Carries out a run. Waits while the disk is full, and continues as after any other end of a
+/// supervisor.
 fn carry_out(
+    mut workspace: Workspace,
+    mut proof: RunProof,
+    args: &StartArgs,
+    only: &BTreeSet<TaskId>,
+    ui: &Ui,
+) -> Result<u8> {
+    let (store, run) = (workspace.store.clone(), proof.run().clone());
+    let job = workspace.job()?.clone();
+    let worktrees = workspace::worktrees_root(store.repo(), &job).join(run.as_str());
+    loop {
+        let error = match drive(workspace, proof, args, only, ui) {
+            Err(error) => error,
+            code => return code,
+        };
+        let common_dir = store.repo().common_dir();
+        let Some(fault) = StorageFault::of(&error, common_dir) else { return Err(error) };
+        ui.message(&format!("note: {error:#}"));
+        let mut tell = |text: &str| ui.message(&format!("note: {text}"));
+        let folders = [common_dir, worktrees.as_path()];
+        match fault.wait(folders, job.limits.min_free_mb, &mut tell)? {
+            StorageWait::Over => {}
+            StorageWait::Interrupted(signal) => return Ok(error::interrupted(signal)),
+            StorageWait::InVain => {
+                ui.message(&format!("stopped for a person: {error:#}"));
+                return Ok(error::NEEDS_PERSON);
+            }
+        }
+        workspace = Workspace::load_repaired(&store, &run, ui)?;
+        proof = workspace::hold(&store, &run)?;
+    }
+}
+
+/// Drives a run until it ends or stops.
+fn drive(
     workspace: Workspace,
     proof: RunProof,
     args: &StartArgs,
-    only: BTreeSet<TaskId>,
+    only: &BTreeSet<TaskId>,
     ui: &Ui,
 ) -> Result<u8> {
     let (store, run) = (workspace.store.clone(), proof.run().clone());
@@ -327,7 +363,7 @@ fn carry_out(
     let (stopped, state) = stopped?;
     let facts = conclusion::facts(&store, &state, &naming, &stopped)?;
     let conclusion = RunConclusion { state: &state, facts: &facts, naming: &naming };
-    Ok(conclusion.conclude(&stopped, &only, ui))
+    Ok(conclusion.conclude(&stopped, only, ui))
 }
 
 /// Returns the exit code for a run in which every task has ended.

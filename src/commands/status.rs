@@ -157,7 +157,7 @@ fn blocking_checkout(store: &Store, workspace: &Workspace) -> Result<Option<Stri
     let merged = merger.merge(&MergeBases::OfHistory, &tip, &candidate.commit);
     // The state is shown even if git cannot merge.
     let Ok(MergeResult::Clean { tree }) = merged else { return Ok(None) };
-    let why = store.holds_landing(target, &tip, &tree)?;
+    let why = store.holds_landing(target, &tip, &tree)?.map(|obstacle| obstacle.reason);
     Ok(why.map(|why| format!("landing on `{}` waits: {why}", layout::short(target))))
 }
 

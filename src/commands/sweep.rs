@@ -1,7 +1,6 @@
 //! `sweep`: remove the worktrees, branches and refs of landed work, and nothing else.
 
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
@@ -10,15 +9,12 @@ use super::workspace::{self, Workspace};
 use crate::ambient;
 use crate::cli as args;
 use crate::engine::queue::QueueContext;
-use crate::engine::{sweep_worktrees, sweepable_worktrees};
+use crate::engine::{disk_usage, sweep_worktrees, sweepable_worktrees};
 use crate::error;
 use crate::job;
 use crate::store::{Store, layout};
 use crate::ui::{Ui, human};
 use crate::wire::cli;
-
-/// The size of a block in the metadata of a file.
-const BLOCK: u64 = 512;
 
 /// `git harness sweep`
 pub(super) fn run(here: &Path, args: &args::SweepArgs, ui: &Ui) -> Result<u8> {
@@ -110,20 +106,4 @@ fn preview(store: &Store, args: &args::SweepArgs, ui: &Ui) -> Result<u8> {
 
 fn counted_branches(branches: usize) -> String {
     if branches == 1 { "1 branch".to_owned() } else { format!("{branches} branches") }
-}
-
-/// Returns the space on the disk that a folder and everything below uses. Files that cannot be read
-/// are not counted.
-fn disk_usage(folder: PathBuf) -> u64 {
-    let mut bytes = 0;
-    let mut next = vec![folder];
-    while let Some(path) = next.pop() {
-        let Ok(meta) = path.symlink_metadata() else { continue };
-        bytes += meta.blocks() * BLOCK;
-        if meta.is_dir() {
-            let entries = std::fs::read_dir(&path).into_iter().flatten().flatten();
-            next.extend(entries.map(|entry| entry.path()));
-        }
-    }
-    bytes
 }

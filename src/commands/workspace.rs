@@ -21,6 +21,7 @@ use crate::process::{Git, Holder, Lock, write_atomic, write_executable};
 use crate::repo::{self, Repo};
 use crate::store::load::LoadedRun;
 use crate::store::{RunHeld, RunProof, Store, layout};
+use crate::ui::Ui;
 use crate::wire::queue::{LandedEntry, QueueEvent};
 
 /// A run that a command works on, loaded once, and its job, parsed at most once.
@@ -39,6 +40,35 @@ impl Workspace {
     pub(super) fn load(store: &Store, run: &RunId) -> Result<Self> {
         let loaded = store.load(run)?.with_context(|| format!("the run `{run}` is gone"))?;
         Ok(Self::new(store, loaded))
+    }
+
+    /// Loads a run that this command carries out. Chains that cannot be read go into quarantine,
+    /// and their tasks begin anew.
+    pub(super) fn load_repaired(store: &Store, run: &RunId, ui: &Ui) -> Result<Self> {
+        Self::load(store, run).or_else(|error| match try_hold(store, run) {
+            Ok(Ok(proof)) => Self::load_or_repair(store, run, &proof, ui),
+            Ok(Err(_)) | Err(_) => Err(error),
+        })
+    }
+
+    /// Loads a run as [`load_repaired`](Self::load_repaired), for a command that holds it.
+    pub(super) fn load_or_repair(
+        store: &Store,
+        run: &RunId,
+        proof: &RunProof,
+        ui: &Ui,
+    ) -> Result<Self> {
+        let error = match Self::load(store, run) {
+            Ok(workspace) => return Ok(workspace),
+            Err(error) => error,
+        };
+        let mut repairs = engine::recover::repair_refs(store, proof)?;
+        repairs.extend(store.quarantine_chains(proof)?);
+        if repairs.is_empty() {
+            return Err(error);
+        }
+        repairs.iter().for_each(|repair| ui.message(repair));
+        Self::load(store, run)
     }
 
     /// Loads a run for a command that only reads: see [`Store::load_cached`].

@@ -28,6 +28,7 @@ mod signals;
 mod stash_watch;
 mod target_checks;
 mod target_health;
+pub(crate) mod upkeep;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,7 +57,7 @@ use crate::verify::rules::RuleFiles;
 use crate::wire::keeper::SandboxSpec;
 use crate::wire::run::Manifest;
 
-pub(crate) use disk_watch::low_disk;
+pub(crate) use disk_watch::{StorageFault, StorageWait, disk_usage, low_disk};
 pub(crate) use dispatcher::{Engine, prepare};
 pub(crate) use work::assignment::Executor;
 use work::assignment::{self, KeeperWait};

@@ -255,7 +255,7 @@ fn drop_stale_attempts(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
 }
 
 /// Returns the folders in a folder.
-fn folders(root: &Path) -> Vec<PathBuf> {
+pub(super) fn folders(root: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(root) else { return Vec::new() };
     entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| p.is_dir()).collect()
 }

@@ -204,6 +204,10 @@ fn replacement<'v>(name: &str, values: &PlaceholderValues<'v>) -> Replacement<'v
             return Replacement::Arguments(files.collect());
         }
         Some(Placeholder::Simple("attempt")) => Cow::Owned(values.attempt.to_string()),
+        // A prompt must not look like an option.
+        Some(Placeholder::Simple("prompt")) if values.prompt.starts_with('-') => {
+            Cow::Owned(format!("\n{}", values.prompt))
+        }
         Some(Placeholder::Simple("prompt")) => Cow::Borrowed(values.prompt),
         Some(Placeholder::Simple("prompt_file")) => Cow::Borrowed(values.prompt_file),
         Some(Placeholder::Simple("task.id")) => Cow::Borrowed(values.task_id),
@@ -308,5 +312,12 @@ mod tests {
         assert!(mentions_task(&argv(&["x", "--id={task.id}"])));
         assert!(mentions_task(&argv(&["{task.files|ext:ts}"])));
         assert!(!mentions_task(&argv(&["{worktree}", "{base}", "{{task.id}}", "${attempt}"])));
+    }
+
+    #[test]
+    fn prompt_never_looks_like_an_option() {
+        let values = PlaceholderValues { prompt: "--help me", ..PlaceholderValues::default() };
+        let argv = |argument: &str| expand(&[argument.to_owned()], &values);
+        assert_eq!(argv("{prompt}"), ["\n--help me"]);
     }
 }

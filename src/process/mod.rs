@@ -37,6 +37,7 @@ mod keeper_link;
 mod lock;
 mod loose_ref;
 mod merge_tree;
+mod orphans;
 mod output;
 mod ownership;
 mod procfs;
@@ -70,6 +71,7 @@ pub(crate) use keeper_link::{KeeperInbox, KeeperLink, ReceivedAssignment, redire
 pub(crate) use lock::{Holder, Lock, start_time};
 pub(crate) use loose_ref::create_loose_ref;
 pub(crate) use merge_tree::{TreeMerge, TreeMergeOutput};
+pub(crate) use orphans::{describe_lock, marked_processes};
 pub(crate) use ownership::{is_own_path, refusal_of_git};
 pub(crate) use program::find_in_path;
 pub(crate) use redact::{KnownSecrets, Redactor};

@@ -89,7 +89,8 @@ pub(crate) use snapshot::{modified_files, snapshot, snapshot_with_index};
 pub(crate) use unsafe_entries::{UnsafeEntry, added_unsafe_entries};
 pub(crate) use unsaved::unsaved_work;
 pub(crate) use worktree::{
-    Worktree, create_worktree, open_worktree, remove_worktree, set_damaged_aside,
+    Worktree, create_worktree, drop_registration, forget_registration, lost_worktree,
+    open_worktree, recorded_paths, registrations, remove_worktree, set_damaged_aside,
 };
 pub(crate) use worktree_cache::set_walk_trust;
 
@@ -336,6 +337,31 @@ impl Repo {
         let config = local.config_snapshot();
         let values = config.plumbing().raw_values(key).unwrap_or_default();
         values.iter().map(ToString::to_string).collect()
+    }
+
+    /// Returns the settings in the repository's own configuration file: keys and values. Returns
+    /// none if the file cannot be read.
+    pub fn local_settings(&self) -> Vec<(String, String)> {
+        let file = self.common_dir.join("config");
+        let source = gix::config::Source::Local;
+        let Ok(config) = gix::config::File::from_path_no_includes(file, source) else {
+            return Vec::new();
+        };
+        let mut settings = Vec::new();
+        for section in config.sections() {
+            let header = section.header();
+            let name = header.name().to_string();
+            let prefix = match header.subsection_name() {
+                Some(subsection) => format!("{name}.{subsection}"),
+                None => name,
+            };
+            for key in section.value_names() {
+                for value in section.values(&key) {
+                    settings.push((format!("{prefix}.{key}"), value.to_string()));
+                }
+            }
+        }
+        settings
     }
 
     /// Returns true if `a` is `b` or one of its ancestors.

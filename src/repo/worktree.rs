@@ -129,6 +129,43 @@ pub(crate) fn remove_worktree(repo: &Repo, dest: &Path, private_index: &Path) ->
     }
 }
 
+/// Returns the folder and the registration of the worktree that a record describes.
+pub(crate) fn recorded_paths(repo: &Repo, private_index: &Path) -> Option<(PathBuf, PathBuf)> {
+    let record = WorktreeRecord::load(private_index, repo.local().object_hash()).ok()??;
+    Some((record.path, record.admin))
+}
+
+/// Returns the folder of a recorded worktree, if the folder or its registration is gone.
+pub(crate) fn lost_worktree(repo: &Repo, private_index: &Path) -> Option<PathBuf> {
+    let (path, admin) = recorded_paths(repo, private_index)?;
+    let is_folder = |path: &Path| std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());
+    (!is_folder(&path) || !is_folder(&admin)).then_some(path)
+}
+
+/// Returns the registered worktrees: registration and folder.
+pub(crate) fn registrations(repo: &Repo) -> Result<Vec<(PathBuf, PathBuf)>> {
+    let admins = heads::admin_dirs(repo.common_dir())?.into_iter();
+    Ok(admins.filter_map(|admin| Some((admin.clone(), link::work_dir_of(&admin)?))).collect())
+}
+
+/// Removes the registrations of a folder that is gone.
+pub(crate) fn forget_registration(repo: &Repo, folder: &Path) -> Result<()> {
+    for (admin, work_dir) in registrations(repo)? {
+        if work_dir == folder && std::fs::symlink_metadata(folder).is_err() {
+            drop_admin(repo, &admin)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a registration below the repository's `worktrees`.
+pub(crate) fn drop_registration(repo: &Repo, admin: &Path) -> Result<()> {
+    if admin.parent() != Some(&repo.common_dir().join("worktrees")) {
+        bail!("this is no registration of a worktree: {}", admin.display());
+    }
+    drop_admin(repo, admin)
+}
+
 /// Clears the path of a worktree whose record is damaged or of another worktree. Nothing is
 /// deleted: the folder gets another name, which is returned.
 pub(crate) fn set_damaged_aside(dest: &Path, private_index: &Path) -> Result<Option<PathBuf>> {

@@ -59,12 +59,53 @@ impl Behind {
     }
 }
 
+/// Something that is in the way of a landing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LandingObstacle {
+    /// The reason why the landing waits.
+    pub reason: String,
+    /// True if another git process holds a lock. Such a lock goes away by itself.
+    pub is_lock: bool,
+}
+
+impl From<String> for LandingObstacle {
+    fn from(reason: String) -> Self {
+        Self { reason, is_lock: false }
+    }
+}
+
+impl LandingObstacle {
+    /// Describes why a checkout of the target cannot follow. `why` is git's message.
+    fn at(checkout: &Checkout, target: &str, why: &str) -> Self {
+        let path = checkout.work_dir.display();
+        let lock = checkout.git_dir.join(INDEX_LOCK);
+        if why.contains(INDEX_LOCK) && lock.symlink_metadata().is_ok() {
+            let (lock, state) = (lock.display(), process::describe_lock(&lock));
+            let reason = format!(
+                "`{target}` is checked out in {path}, and its index is locked: {lock} is {state}"
+            );
+            return Self { reason, is_lock: true };
+        }
+        Self::from(format!(
+            "`{target}` is checked out in {path}, and the landing would overwrite uncommitted changes there: {why}"
+        ))
+    }
+}
+
+/// The lock of a checkout's index.
+const INDEX_LOCK: &str = "index.lock";
+
 impl Store {
     /// Returns the reason why the target cannot move from `old` to `new` at the moment, or `None`
     /// if the target can move.
-    pub fn holds_landing(&self, target: &str, old: &Oid, new: &Oid) -> Result<Option<String>> {
+    pub fn holds_landing(
+        &self,
+        target: &str,
+        old: &Oid,
+        new: &Oid,
+    ) -> Result<Option<LandingObstacle>> {
         if let Some(why) = self.changed_settings() {
-            return Ok(Some(why));
+            return Ok(Some(why.into()));
         }
         let (behind, short) = (self.shown(target)?, layout::short(target));
         for checkout in repo::checkouts(self.repo(), target)? {
@@ -73,9 +114,10 @@ impl Store {
                 continue;
             }
             if checkout.rebasing {
-                return Ok(Some(format!(
+                let why = format!(
                     "a rebase of `{short}` is in progress in {path}; finish or abort the rebase first"
-                )));
+                );
+                return Ok(Some(why.into()));
             }
             let noted = behind.get(&checkout.work_dir);
             let shows = match noted {
@@ -89,9 +131,7 @@ impl Store {
                 Some(_) | None => old,
             };
             if let Some(why) = self.read_tree(&checkout, shows, new, true)? {
-                return Ok(Some(format!(
-                    "`{short}` is checked out in {path}, and the landing would overwrite uncommitted changes there: {why}"
-                )));
+                return Ok(Some(LandingObstacle::at(&checkout, short, &why)));
             }
         }
         Ok(None)
@@ -292,7 +332,7 @@ fn read_tree(
         }
         // Another git process works in this checkout, perhaps one that a killed supervisor left
         // behind. Such a process ends soon.
-        if !output.stderr.contains("index.lock") || tries == LOCKED_TRIES {
+        if !output.stderr.contains(INDEX_LOCK) || tries == LOCKED_TRIES {
             return Ok(Some(output.stderr.lines().next().unwrap_or("").to_owned()));
         }
         ambient::pause(LOCK_PAUSE);

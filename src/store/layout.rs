@@ -44,6 +44,9 @@ pub fn attempts(run: &RunId) -> String {
     format!("refs/harness/attempts/{run}/")
 }
 
+/// The prefix of refs with work that no attempt has recorded.
+pub const LEFTOVERS: &str = "refs/harness/leftovers/";
+
 /// Returns the beginning of the names of refs with work of one worktree that no attempt has
 /// recorded. The rest is the short id of the commit.
 pub fn leftovers(run: &RunId, worktree: &str) -> String {

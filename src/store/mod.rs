@@ -36,6 +36,7 @@ use crate::domain::id::Oid;
 use crate::process::{self, Git, Lock, RefUpdates};
 pub use crate::process::{Expected, RefMove};
 use crate::repo::{self, Repo};
+pub use checkouts::LandingObstacle;
 
 use seal_keys::SealKeys;
 use settings_watch::SettingsWatch;

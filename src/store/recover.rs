@@ -10,12 +10,19 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::{RunProof, Store, layout};
+use super::{RefMove, RunProof, Store, layout};
 use crate::ambient;
+use crate::domain::id::{Oid, RunId};
 
 /// The least age of a stale lock. A younger lock may belong to a `git update-ref` that outlives its
 /// killed supervisor and ends soon.
 const YOUNG: Duration = Duration::from_secs(2);
+
+/// The end of the names of git's lock files.
+const LOCK_END: &str = ".lock";
+
+/// The branches of tasks.
+const BRANCHES: &str = "refs/heads/harness/";
 
 impl Store {
     /// Removes stale locks and quarantines broken refs of a run that this process holds. The
@@ -83,27 +90,111 @@ impl Store {
         Ok(repo.find_commit(id).ok().is_none_or(|commit| commit.decode().is_err()))
     }
 
-    fn quarantine(&self, path: &Path, name: &str) -> Result<()> {
+    fn quarantine_file(&self, name: &str) -> PathBuf {
         let file_name = name.replace('/', "__");
-        let to = self.local().quarantine().join(format!("{file_name}.{}", ambient::now().0));
+        self.local().quarantine().join(format!("{file_name}.{}", ambient::now().0))
+    }
+
+    fn quarantine(&self, path: &Path, name: &str) -> Result<()> {
+        let to = self.quarantine_file(name);
         super::make_parent(&to)?;
         std::fs::rename(path, &to)
             .with_context(|| format!("cannot move the broken ref {} away", path.display()))
     }
 
-    /// Returns the names of all broken refs below `refs/harness/`. `doctor` reports them.
+    /// Moves the chains of a run that cannot be read into quarantine: an object of them is damaged.
+    /// Returns one line for each. The run's own chain stays, since nothing could replace it.
+    pub(crate) fn quarantine_chains(&self, proof: &RunProof) -> Result<Vec<String>> {
+        let mut repairs = Vec::new();
+        for (name, tip) in self.list(&layout::tasks(proof.run()))? {
+            let Err(error) = self.check_chain(&tip) else { continue };
+            let to = self.quarantine_file(&name);
+            super::make_parent(&to)?;
+            std::fs::write(&to, format!("{tip}\n"))
+                .with_context(|| format!("cannot write {}", to.display()))?;
+            self.transact(&[RefMove::delete(name.clone(), tip)])?;
+            repairs.push(format!("moved the chain `{name}` to quarantine: {error:#}"));
+        }
+        Ok(repairs)
+    }
+
+    /// Reads every event of a chain and every file of its last tree.
+    fn check_chain(&self, tip: &Oid) -> Result<()> {
+        self.messages(tip)?;
+        let repo = self.repo().local();
+        let tree = gix::ObjectId::from_hex(self.repo().tree_of(tip)?.as_str().as_bytes())?;
+        let mut next = vec![tree];
+        while let Some(id) = next.pop() {
+            let tree = repo.find_tree(id).with_context(|| format!("cannot read the tree {id}"))?;
+            for entry in tree.iter() {
+                let entry = entry.with_context(|| format!("cannot read the tree {id}"))?;
+                match entry.mode() {
+                    mode if mode.is_tree() => next.push(entry.object_id()),
+                    mode if mode.is_commit() => {}
+                    _ => {
+                        let id = entry.object_id();
+                        repo.find_header(id)
+                            .with_context(|| format!("cannot read the file {id}"))?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the names of the chains of tasks that cannot be read, with the reasons.
+    pub(crate) fn damaged_chains(&self, run: &RunId) -> Result<Vec<(String, String)>> {
+        let chains = self.list(&layout::tasks(run))?.into_iter();
+        let damage = |(name, tip): (String, Oid)| {
+            self.check_chain(&tip).err().map(|error| (name, format!("{error:#}")))
+        };
+        Ok(chains.filter_map(damage).collect())
+    }
+
+    /// Returns the names of all broken refs of this program: state, branches of tasks, and notes.
     pub fn broken_refs(&self) -> Result<Vec<String>> {
-        let mut loose = Vec::new();
-        files_below(&self.repo().common_dir().join(layout::ROOT), &mut loose)?;
         let mut broken = Vec::new();
-        for path in loose {
-            let Ok(name) = path.strip_prefix(self.repo().common_dir()) else { continue };
-            let name = name.to_string_lossy().into_owned();
-            if !name.ends_with(".lock") && self.is_broken(&path)? {
+        for (name, path) in self.own_ref_files()? {
+            if !name.ends_with(LOCK_END) && self.is_broken(&path)? {
                 broken.push(name);
             }
         }
         Ok(broken)
+    }
+
+    /// Returns the lock files of this program's refs that are older than `least`.
+    pub(crate) fn ref_locks(&self, least: Duration) -> Result<Vec<PathBuf>> {
+        let is_old = |path: &Path| {
+            let modified = path.symlink_metadata().and_then(|meta| meta.modified());
+            modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age >= least))
+        };
+        let files = self.own_ref_files()?.into_iter();
+        let locks = files.filter(|(name, path)| name.ends_with(LOCK_END) && is_old(path));
+        Ok(locks.map(|(_, path)| path).collect())
+    }
+
+    /// Moves a broken ref into quarantine.
+    pub(crate) fn quarantine_ref(&self, name: &str) -> Result<()> {
+        self.quarantine(&self.repo().common_dir().join(name), name)
+    }
+
+    /// Returns the loose refs of this program and their locks: names and files.
+    fn own_ref_files(&self) -> Result<Vec<(String, PathBuf)>> {
+        let common_dir = self.repo().common_dir();
+        let mut loose = Vec::new();
+        for root in [layout::ROOT, BRANCHES] {
+            files_below(&common_dir.join(root), &mut loose)?;
+        }
+        let notes = [layout::NOTES, layout::VERDICTS].map(|name| common_dir.join(name));
+        for path in notes {
+            let lock = PathBuf::from(format!("{}{LOCK_END}", path.display()));
+            loose.extend([path, lock].into_iter().filter(|path| path.is_file()));
+        }
+        let name = |path: PathBuf| {
+            let name = path.strip_prefix(common_dir).ok()?.to_string_lossy().into_owned();
+            Some((name, path))
+        };
+        Ok(loose.into_iter().filter_map(name).collect())
     }
 }
 

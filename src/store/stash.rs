@@ -330,6 +330,11 @@ fn replace(store: &Store, current: &[StashEntry], wanted: &[StashEntry]) -> Resu
     Ok(true)
 }
 
+/// Returns true if a killed process of this program has left locks of `refs/stash`.
+pub(crate) fn has_stale_locks(store: &Store) -> Result<bool> {
+    Ok(!own_locks(store).is_empty() && !Lock::is_held(&store.local().stash_lock())?)
+}
+
 /// Removes the locks of `refs/stash` that a killed process of this program has left. Returns the
 /// removed files. Does nothing while another process puts entries back.
 pub(crate) fn remove_stale_locks(store: &Store) -> Result<Vec<PathBuf>> {

@@ -134,7 +134,7 @@ impl<H: QueueHost> QueueWorker<H> {
             }
             VerificationStart::Busy => Ok(false),
             VerificationStart::Held(reason) => {
-                self.hold_landing(reason);
+                self.hold_landing(reason.into());
                 Ok(false)
             }
         }

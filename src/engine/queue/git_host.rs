@@ -29,6 +29,7 @@ use crate::job::{self, QueueSection};
 use crate::keeper::files;
 use crate::landing::TargetHistory;
 use crate::process::Lock;
+use crate::store::LandingObstacle;
 use crate::store::journal::TargetProof;
 use crate::store::layout;
 use crate::store::notes::NoteLines;
@@ -419,7 +420,7 @@ impl QueueHost for GitHost<'_> {
         self.sign_landing(landing)
     }
 
-    fn prepare(&mut self, landing: &TrainLanding) -> Result<Option<String>> {
+    fn prepare(&mut self, landing: &TrainLanding) -> Result<Option<LandingObstacle>> {
         self.prepare_landing(landing)
     }
 

@@ -14,6 +14,7 @@ use crate::domain::id::Oid;
 use crate::failpoint;
 use crate::job::QueueSection;
 use crate::landing::finding_outcomes::fixed_ids;
+use crate::store::LandingObstacle;
 use crate::store::journal::{LandingMove, Moved};
 use crate::store::notes::NoteLines;
 use crate::wire;
@@ -30,14 +31,17 @@ struct LandingHook {
 
 impl GitHost<'_> {
     /// Takes the target's lock and looks for a reason to hold the landing.
-    pub(super) fn prepare_landing(&mut self, landing: &TrainLanding) -> Result<Option<String>> {
+    pub(super) fn prepare_landing(
+        &mut self,
+        landing: &TrainLanding,
+    ) -> Result<Option<LandingObstacle>> {
         let (store, target) = (&self.context.store, &self.context.target);
         let proof = store.hold_target(target)?;
         if let Some(why) = store.holds_landing(target, &landing.old, &landing.new)? {
             return Ok(Some(why));
         }
         if let Some(why) = self.run_hooks(landing, true)? {
-            return Ok(Some(why));
+            return Ok(Some(why.into()));
         }
         self.proof = Some(proof);
         Ok(None)

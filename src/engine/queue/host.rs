@@ -11,6 +11,7 @@ use anyhow::Result;
 use crate::domain::id::{Oid, RunId, TaskId, Timestamp};
 use crate::domain::queue::{Car, Conflict, EntryId, QueueSettings, TrainId, TrainKind};
 use crate::domain::verdict::{CheckReport, CheckResult, Verdict};
+use crate::store::LandingObstacle;
 use crate::store::queue_log::QueueLogEntry;
 use crate::wire::queue::{ConflictedPath, QueueEvent};
 
@@ -292,7 +293,7 @@ pub trait QueueHost {
     /// Prepares a landing: takes the target's lock, looks for a reason to hold the landing and runs
     /// the pre-land hooks. Returns the reason, if there is one. Without a reason, the lock is kept
     /// until [`QueueHost::commit`] or [`QueueHost::abandon`].
-    fn prepare(&mut self, landing: &TrainLanding) -> Result<Option<String>>;
+    fn prepare(&mut self, landing: &TrainLanding) -> Result<Option<LandingObstacle>>;
     /// Commits a prepared landing: one transaction moves the target, the target journal, the queue
     /// log and the notes. `log_tip` is the expected tip of the log.
     fn commit(

@@ -75,15 +75,16 @@ impl<H: QueueHost> QueueWorker<H> {
         let signed = match self.host.sign(landing)? {
             SignedLanding::Ready(signed) => signed,
             SignedLanding::Held(reason) => {
-                self.hold_landing(reason);
+                self.hold_landing(reason.into());
                 return Ok(false);
             }
         };
         let landing = &signed;
-        if let Some(reason) = self.host.prepare(landing)? {
-            self.hold_landing(reason);
+        if let Some(obstacle) = self.host.prepare(landing)? {
+            self.hold_landing(obstacle);
             return Ok(false);
         }
+        self.locked_since = None;
         failpoint::hit("land.before-barrier");
         if let Err(error) = self.host.sync() {
             self.host.abandon();
@@ -102,7 +103,7 @@ impl<H: QueueHost> QueueWorker<H> {
                 self.read_log()?;
             }
             CommitOutcome::Held(reason) => {
-                self.hold_landing(reason);
+                self.hold_landing(reason.into());
                 return Ok(false);
             }
             CommitOutcome::NeedsPerson(reason) => self.person = Some(reason),

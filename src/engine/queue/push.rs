@@ -149,7 +149,8 @@ impl GitHost<'_> {
             )));
         }
         let proof = store.hold_target(target)?;
-        if let Some(why) = store.holds_landing(target, &tip, &remote_tip)? {
+        if let Some(obstacle) = store.holds_landing(target, &tip, &remote_tip)? {
+            let why = obstacle.reason;
             return Ok(Some(format!(
                 "`{short}` has moved at `{remote}`, and cannot follow here: {why}"
             )));

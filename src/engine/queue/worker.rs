@@ -18,10 +18,15 @@ use super::host::{
 use super::joint::PartnerSearch;
 use crate::domain::id::{Oid, Timestamp};
 use crate::domain::queue::{EjectReason, EntryId, Queue, QueueEffect, StopReason, TrainId};
+use crate::store::LandingObstacle;
 use crate::wire::queue::QueueEvent;
 
 /// The time in milliseconds after which a landing on hold is tried again.
 pub(super) const HOLD_MS: u64 = 2_000;
+
+/// The time in milliseconds for which a lock of another git process is waited for, before a person
+/// is asked to look at it.
+const LOCK_PATIENCE_MS: u64 = 60_000;
 
 /// The reason why a worker ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +92,8 @@ pub(super) struct RunningVerification {
 pub(super) struct LandingHold {
     pub reason: String,
     pub until: Timestamp,
+    /// True if a lock of another git process is in the way, and not for long.
+    pub is_brief: bool,
 }
 
 /// Consecutive verifications that could not run.
@@ -120,6 +127,8 @@ pub struct QueueWorker<H> {
     pub(super) unattended: BTreeMap<VerificationId, RunningVerification>,
     pub(super) faults: Faults,
     pub(super) hold: Option<LandingHold>,
+    /// The time since which a lock of another git process is in the way of landings.
+    pub(super) locked_since: Option<Timestamp>,
     pub(super) candidates_read: Option<Timestamp>,
     /// Logged events that are reported after the next sync.
     pub(super) unsynced: Vec<QueueEvent>,
@@ -156,6 +165,7 @@ impl<H: QueueHost> QueueWorker<H> {
             unattended: BTreeMap::new(),
             faults: Faults::default(),
             hold: None,
+            locked_since: None,
             candidates_read: None,
             unsynced: Vec::new(),
             passed: BTreeMap::new(),
@@ -281,7 +291,10 @@ impl<H: QueueHost> QueueWorker<H> {
                 "`{target}` fails its own checks at {}; fix it there and the queue continues",
                 self.queue.tip().short()
             )),
-            None => self.hold.as_ref().map(|hold| format!("landing waits: {}", hold.reason)),
+            None => {
+                let hold = self.hold.as_ref().filter(|hold| !hold.is_brief);
+                hold.map(|hold| format!("landing waits: {}", hold.reason))
+            }
         }
     }
 
@@ -344,10 +357,19 @@ impl<H: QueueHost> QueueWorker<H> {
     }
 
     /// Puts landings on hold, and reports a new reason.
-    pub(super) fn hold_landing(&mut self, reason: String) {
-        let known = self.hold.as_ref().is_some_and(|hold| hold.reason == reason);
-        let until = Timestamp(self.host.now().0 + HOLD_MS);
-        self.hold = Some(LandingHold { reason: reason.clone(), until });
+    pub(super) fn hold_landing(&mut self, obstacle: LandingObstacle) {
+        let LandingObstacle { reason, is_lock } = obstacle;
+        let now = self.host.now();
+        // The text about a lock has its age, which changes.
+        let known = match is_lock {
+            true => self.locked_since.is_some(),
+            false => self.hold.as_ref().is_some_and(|hold| hold.reason == reason),
+        };
+        self.locked_since = is_lock.then(|| self.locked_since.unwrap_or(now));
+        let is_brief =
+            self.locked_since.is_some_and(|since| now.since_ms(since) < LOCK_PATIENCE_MS);
+        let until = Timestamp(now.0 + HOLD_MS);
+        self.hold = Some(LandingHold { reason: reason.clone(), until, is_brief });
         if !known {
             self.note(format!("landing waits: {reason}"));
         }

@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use git_harness::domain::id::{Oid, Timestamp};
 use git_harness::domain::queue::{EntryId, QueueSettings};
 use git_harness::domain::verdict::{CheckReport, Verdict};
+use git_harness::store::LandingObstacle;
 use git_harness::store::queue_log::QueueLogEntry;
 use git_harness::testing::queue::{
     CandidateState, CommitOutcome, QueueHost, QueueReport, QueueRules, QueuedEntry, TrainBuild,
@@ -244,7 +245,7 @@ impl QueueHost for SimulatedHost {
         self.act()
     }
 
-    fn prepare(&mut self, _landing: &TrainLanding) -> Result<Option<String>> {
+    fn prepare(&mut self, _landing: &TrainLanding) -> Result<Option<LandingObstacle>> {
         self.act()?;
         let mut repository = self.repository.borrow_mut();
         if repository.interferes && repository.world.random.chance(100_000) {
@@ -259,7 +260,7 @@ impl QueueHost for SimulatedHost {
         let holds = repository.holds;
         if repository.world.random.chance(holds) {
             repository.covered.insert("landing on hold");
-            return Ok(Some("a checkout is in the way".into()));
+            return Ok(Some("a checkout is in the way".to_owned().into()));
         }
         Ok(None)
     }
