@@ -98,8 +98,29 @@ fn declares_constants(statement: &AstValue, bindings: &Bindings) -> bool {
         && node.get("declarations").list().iter().all(is_plain)
 }
 
-/// Returns true for literals, functions, and lists and objects of these, and for members of the
-/// language's own objects, such as `Object.prototype.toString`.
+/// Returns true for `Object.create(null)`, `new Map()` and the like.
+fn makes_empty(node: &AstNode, bindings: &Bindings) -> bool {
+    let (callee, arguments) = (node.get("callee"), node.get("arguments").list());
+    if node.kind == "NewExpression" {
+        let is_class = |name: &&str| is_name(callee, name) && bindings.is_foreign(name);
+        return arguments.is_empty() && ["Map", "Set", "WeakMap", "WeakSet"].iter().any(is_class);
+    }
+    let is_create = callee.node().is_some_and(|member| {
+        member.kind == "MemberExpression"
+            && !member.is("computed")
+            && is_name(member.get("object"), "Object")
+            && is_name(member.get("property"), "create")
+    });
+    let is_null = |value: &AstValue| {
+        value.node().is_some_and(|literal| {
+            literal.kind == "Literal" && literal.get("raw").text() == Some("null")
+        })
+    };
+    is_create && bindings.is_foreign("Object") && matches!(arguments, [only] if is_null(only))
+}
+
+/// Returns true for literals, functions, and lists and objects of these, for empty objects, and for
+/// members of the language's own objects, such as `Object.prototype.toString`.
 fn is_constant(value: &AstValue, bindings: &Bindings) -> bool {
     const OBJECTS: &[&str] = &["Array", "Math", "Number", "Object", "String"];
     let Some(node) = value.node() else { return *value == AstValue::NULL };
@@ -110,6 +131,7 @@ fn is_constant(value: &AstValue, bindings: &Bindings) -> bool {
             node.get("operator").text() == Some("-")
                 && node.get("argument").node().is_some_and(|inner| inner.kind == "Literal")
         }
+        "CallExpression" | "NewExpression" => makes_empty(node, bindings),
         "ArrayExpression" => {
             node.get("elements").list().iter().all(|item| is_constant(item, bindings))
         }

@@ -32,7 +32,7 @@ use tree::{AstNode, AstValue};
 
 /// The versions of the parser and of the rules. The result of a comparison depends only on these
 /// versions, the options and the two files.
-pub const ENGINE: &str = "oxc 0.96.0, rules 2";
+pub const ENGINE: &str = "oxc 0.96.0, rules 3";
 
 /// The stack size for deep trees, in bytes. A sum of ten thousand terms is a tree of that depth,
 /// and parsing, printing and comparing trees are recursive.
