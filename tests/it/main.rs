@@ -25,6 +25,7 @@ mod keepers;
 mod leftovers;
 mod locations;
 mod misbehaviour;
+mod mixed_outputs;
 mod names;
 mod network;
 mod new;
