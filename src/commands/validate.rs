@@ -30,7 +30,7 @@ pub(super) fn run(here: &Path, args: &args::ValidateArgs, ui: &Ui) -> Result<u8>
         let base = repo.resolve_commit(&job.job.job.base)?;
         let scope = job_plan::PlanScope::default();
         let planned = job_plan::plan_job(&repo, &job, &base, scope)?.planned;
-        hints.extend(job_plan::notes(&planned).into_iter().filter(|n| n.starts_with("warning: ")));
+        hints.extend(planned.warnings.iter().cloned());
         hints.extend(prompts::check(&repo, &job, &planned.plan.tasks)?);
     } else if !listed {
         hints.extend(prompts::check(&repo, &job, &[prompts::example(&job)?])?);

@@ -121,10 +121,17 @@ pub(crate) fn plan(
     spec: &PlanSpec<'_>,
     cache: &mut PlanCache,
 ) -> Result<PlanningResult> {
-    let (files, unplanned) = files::plan_files(repo, base, spec, cache)?;
+    let (files, mut unplanned) = files::plan_files(repo, base, spec, cache)?;
+    // A list names its files. The plan needs no warning about the others.
+    let listed = spec.listed.map(task_list::listed_paths);
+    let is_planned = |path: &str| listed.as_ref().is_none_or(|listed| listed.contains(path));
+    for paths in [&mut unplanned.binary, &mut unplanned.links, &mut unplanned.not_utf8] {
+        paths.retain(|path| is_planned(path));
+    }
+    let planned = files.iter().filter(|file| is_planned(&file.path));
     let mut warnings = match spec.token_limit {
-        Some(limit) => token_limit_warnings(&files, limit),
-        None => window_warning(&files).into_iter().collect(),
+        Some(limit) => token_limit_warnings(planned, limit),
+        None => window_warning(planned).into_iter().collect(),
     };
     let is_ordered = spec.order == TaskOrder::Dependency;
     let by_dependency = spec.group == Grouping::Dependency && spec.listed.is_none();
@@ -158,8 +165,11 @@ pub(crate) fn plan(
 }
 
 /// Returns a warning for each file that exceeds the token limit by itself.
-fn token_limit_warnings(files: &[files::PlanFile], limit: TokenLimit) -> Vec<String> {
-    let large = files.iter().filter(|file| file.tokens > limit.max_tokens);
+fn token_limit_warnings<'a>(
+    files: impl Iterator<Item = &'a files::PlanFile>,
+    limit: TokenLimit,
+) -> Vec<String> {
+    let large = files.filter(|file| file.tokens > limit.max_tokens);
     let warnings = large.map(|file| {
         format!(
             "{} has about {} tokens, more than the {} that a task may have: split it, leave it out, or raise \
@@ -174,8 +184,8 @@ fn token_limit_warnings(files: &[files::PlanFile], limit: TokenLimit) -> Vec<Str
 const COMMON_WINDOW: u64 = 200_000;
 
 /// Returns a warning about the files whose estimated tokens exceed a common context window.
-fn window_warning(files: &[files::PlanFile]) -> Option<String> {
-    let mut large = files.iter().filter(|file| file.tokens > COMMON_WINDOW);
+fn window_warning<'a>(files: impl Iterator<Item = &'a files::PlanFile>) -> Option<String> {
+    let mut large = files.filter(|file| file.tokens > COMMON_WINDOW);
     let first = large.next()?;
     let more = match large.count() {
         0 => String::new(),

@@ -1,7 +1,7 @@
 //! Listed tasks: from the output of `[plan] command`, the file `[plan] list` or the sections
 //! `[[plan.task]]`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
@@ -81,6 +81,11 @@ fn has_null(value: &serde_json::Value) -> bool {
         | serde_json::Value::Number(_)
         | serde_json::Value::String(_) => false,
     }
+}
+
+/// Returns the paths of all listed tasks.
+pub(super) fn listed_paths(listed: &[TaskLine]) -> BTreeSet<String> {
+    listed.iter().flat_map(|task| &task.files).filter_map(|path| normalize(path)).collect()
 }
 
 /// The ordering of listed tasks.

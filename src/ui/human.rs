@@ -2,7 +2,7 @@
 
 use crate::domain::account::Account;
 use crate::domain::event::{RunEvent, RunEventKind, TaskEvent, TaskEventKind};
-use crate::domain::id::{TaskId, Timestamp};
+use crate::domain::id::{Oid, TaskId, Timestamp};
 use crate::domain::machine::{self, failure_groups};
 use crate::domain::retry::RetryReason;
 use crate::domain::session::{Class, Spend};
@@ -95,7 +95,14 @@ pub(crate) fn task_line(
         },
         TaskEventKind::Landed { commit, .. } => {
             let tries = if attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
-            word("landed", format!(" ({}{tries})", commit.short()))
+            if adds_nothing(id, commit, state) {
+                word(
+                    "done",
+                    format!(": nothing to change ({} is the target{tries})", commit.short()),
+                )
+            } else {
+                word("landed", format!(" ({}{tries})", commit.short()))
+            }
         }
         TaskEventKind::OutputAccepted => {
             let tries = if attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
@@ -104,6 +111,14 @@ pub(crate) fn task_line(
         TaskEventKind::Failed { reason, .. } => word("FAILED", format!(": {reason}")),
         TaskEventKind::Skipped { message } => word("skipped", format!(": {message}")),
     }
+}
+
+/// Returns true if a task landed without a commit of its own: the target had the content, for
+/// example because a finding was not so.
+fn adds_nothing(task: &TaskId, commit: &Oid, state: &RunState) -> bool {
+    let candidate = state.tasks.get(task).and_then(|t| t.candidate.as_ref());
+    let is_base = candidate.is_some_and(|candidate| candidate.base == *commit);
+    is_base || state.tasks.iter().any(|(id, t)| id != task && t.landed.as_ref() == Some(commit))
 }
 
 /// Returns the line for a run event, or `None` for an event that a person need not read.

@@ -229,7 +229,8 @@ fn finding_that_is_not_so_is_a_good_ending_and_no_commit_claims_a_fix() {
     let commit = format!("git commit --quiet --allow-empty -m '{message}'");
     sandbox.script("src__a_dot_js", &commit);
     sandbox.script("src__b_dot_js", "say nothing");
-    sandbox.run(&["start", "fix"]).exits(0);
+    let started = sandbox.run(&["start", "fix"]).exits(0).says("src/a.js: nothing to change");
+    assert!(!started.stderr.contains("landed "), "{started}");
     let fixed: Value =
         serde_json::from_str(&sandbox.run(&["collect", "fix-1"]).exits(0).stdout).unwrap();
     let outcome = |n: usize| (&fixed[n]["outcome"], &fixed[n]["why"], &fixed[n]["commit"]);
@@ -248,4 +249,13 @@ fn plan_without_a_window_warns_of_a_file_that_exceeds_common_windows() {
         "warning: src/bundle.js has about 257143 tokens, more than a context window of 200000";
     let stderr = sandbox.run(&["plan"]).exits(0).stderr;
     assert!(stderr.contains(warning), "{stderr}");
+    let stderr = sandbox.run(&["validate", "--strict"]).exits(1).stderr;
+    assert!(stderr.contains(&warning.replace("warning: ", "hint: ")), "{stderr}");
+    // A list of other files needs no warning.
+    let list = "[plan]\ngroup = \"list\"\nlist = \"findings.json\"\n";
+    sandbox.write("findings.json", "[{\"file\": \"src/a.js\"}]");
+    sandbox
+        .write("harness.toml", &format!("[job]\ngoal = \"g\"\n{list}[agent]\ncommand = [\"a\"]\n"));
+    let stderr = sandbox.run(&["plan"]).exits(0).stderr;
+    assert!(!stderr.contains("warning"), "{stderr}");
 }

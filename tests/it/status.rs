@@ -91,5 +91,5 @@ fn task_is_shown_by_its_path() {
     sandbox.run(&["skip", "src/two.txt", "-m", "by hand"]).exits(0);
     sandbox.run(&["start"]).exits(0).says("landed    src/One.txt (");
     sandbox.run(&["log"]).exits(0).says("  src/One.txt: landed as");
-    sandbox.run(&["collect"]).exits(0).says("1 of 1 task landed (100.0 %)");
+    sandbox.run(&["collect"]).exits(0).says("1 of 1 task done (100.0 %)");
 }

@@ -40,7 +40,7 @@ pub(super) fn run(here: &Path, args: &args::CollectArgs, ui: &Ui) -> Result<u8> 
     let workspace = Workspace::load(&store, &run)?;
     let summary = summarize(&workspace);
     let (text, verb) = match &workspace.job()?.output {
-        None => (collect_changes(&workspace, &summary, args)?, "landed"),
+        None => (collect_changes(&workspace, &summary, args)?, "done"),
         Some(output) => (collect_outputs(&workspace, &summary, output, args)?, "handed in"),
     };
     match &args.output {
