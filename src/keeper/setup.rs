@@ -14,8 +14,8 @@ use crate::domain::shell::shell_quote;
 use crate::domain::termination::Termination;
 use crate::process::{self, Command, Confinement, Containment, StopFlag};
 use crate::repo::{self, Repo, Worktree};
-use crate::wire::VERSION;
 use crate::wire::keeper::WorktreeSpec;
+use crate::wire::{VERSION, one_line};
 
 /// The time limit of one setup command.
 const SETUP_TIMEOUT: Duration = Duration::from_secs(60 * 60);
@@ -147,7 +147,7 @@ pub(crate) fn forget_setups(indexes: &Path, worktree: Option<&str>) -> Result<()
 
 /// A setup command that did not succeed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the setup command `{command}` did not succeed ({how}): {output}")]
+#[error("the setup command `{command}` did not succeed ({how}): {}", one_line(.output))]
 pub(super) struct SetupFailed {
     command: String,
     how: Termination,
@@ -283,6 +283,22 @@ mod tests {
         assert!(!SetupMark { inputs: input("2"), ..mark.clone() }.serves(&mark));
         assert!(!SetupMark { setup: vec![vec![]], ..mark.clone() }.serves(&mark));
         assert!(!SetupMark { is_swept: true, ..mark.clone() }.serves(&mark));
+    }
+
+    #[test]
+    fn failed_setup_is_one_line_as_a_fault_and_whole_as_a_finding() {
+        let failed = SetupFailed {
+            command: "npm ci".to_owned(),
+            how: Termination::Exited(7),
+            output: "installing\nnpm error: no lock file\n".to_owned(),
+            is_of_work: false,
+        };
+        assert_eq!(
+            failed.to_string(),
+            "the setup command `npm ci` did not succeed (exit 7): installing npm error: no lock file"
+        );
+        let finding = failed.passed_on_control().finding();
+        assert!(finding.starts_with("`npm ci`: exit 7\ninstalling\nnpm error: no lock file\n"));
     }
 
     #[test]
