@@ -40,6 +40,11 @@ impl AgentJob {
         if self.preset == "claude" { "model = \"claude-opus-4-8\"\n" } else { "" }
     }
 
+    /// Returns the variables that the agents get. A preset names those that a sandbox needs.
+    fn passed(&self) -> &'static str {
+        if self.sections.iter().any(|(name, _)| *name == "sandbox") { "[]" } else { PASSED }
+    }
+
     /// Returns the text of the job file.
     pub(crate) fn text(&self) -> String {
         let mut text = String::from(
@@ -49,11 +54,17 @@ impl AgentJob {
         );
         let own = |section: &str| match section {
             "plan" => "include = [\"src/**\"]\n".to_owned(),
-            "agent" => format!("preset = \"{}\"\nenv = {PASSED}\n{}", self.preset, self.model()),
+            "agent" => {
+                format!("preset = \"{}\"\nenv = {}\n{}", self.preset, self.passed(), self.model())
+            }
+            // The state of the CLIs is in folders of the scenario, which a sandbox hides.
+            "sandbox" if !self.sections.iter().any(|(name, _)| *name == "sandbox") => {
+                "mode = \"off\"\n".to_owned()
+            }
             _ => String::new(),
         };
         let mut names: Vec<_> = self.sections.iter().map(|(name, _)| *name).collect();
-        names.extend(["plan", "agent"]);
+        names.extend(["plan", "agent", "sandbox"]);
         names.sort_unstable();
         names.dedup();
         for name in names {

@@ -22,6 +22,8 @@ command = {command}
 env = {PASSED}
 timeout = "2m"
 idle-timeout = "60s"
+[sandbox]
+mode = "off"
 [[check]]
 name = "done"
 run = ["sh", "-c", "! grep -n 'todo$' \"$@\"", "sh", "{{task.files}}"]

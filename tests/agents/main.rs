@@ -17,5 +17,6 @@ mod job;
 mod kills;
 mod landing;
 mod limits;
+mod sandboxes;
 mod server;
 mod world;

@@ -103,6 +103,8 @@ pub(crate) struct CliScenario {
     /// The model server, after [`Self::begin`].
     server: Option<Server>,
     subscribed: bool,
+    /// True if the CLIs have their state in HOME, where a sandbox shows it.
+    at_home: bool,
     count: u32,
 }
 
@@ -118,10 +120,19 @@ impl CliScenario {
         }
         let root = root.to_owned();
         let repo = root.join("repo");
-        Self { root, repo, program, server: None, subscribed: false, count: 0 }
+        Self { root, repo, program, server: None, subscribed: false, at_home: false, count: 0 }
     }
 
-    /// Starts a server with this script, and writes a repository with these files and this job.
+    /// Lets the CLIs have their state in HOME. Called before [`Self::begin`].
+    pub(crate) fn keep_state_at_home(&mut self) {
+        self.at_home = true;
+        std::fs::remove_dir(self.root.join("codex")).unwrap();
+        std::fs::create_dir(self.root.join("home/.codex")).unwrap();
+        std::os::unix::fs::symlink("home/.codex", self.root.join("codex")).unwrap();
+    }
+
+    /// Starts a server with this script, and writes a repository with these files and this job, in
+    /// which `{server}` is the server's address.
     pub(crate) fn begin(&mut self, script: Script, files: &[String], job: &str) {
         let untouched = |name: &String| (name.clone(), script.untouched(name));
         let files: Vec<_> = files.iter().map(untouched).collect();
@@ -131,7 +142,9 @@ impl CliScenario {
         for (name, text) in files {
             self.write(&name, &text);
         }
-        self.write("harness.toml", job);
+        let address = self.server().address();
+        let address = address.trim_start_matches("http://");
+        self.write("harness.toml", &job.replace("{server}", address));
         self.git(&["init", "--quiet", "--initial-branch=main"]);
         self.git(&["config", "user.name", "A User"]);
         self.git(&["config", "user.email", "user@example.com"]);
@@ -157,7 +170,7 @@ impl CliScenario {
             true => ("CLAUDE_CODE_OAUTH_TOKEN", "sk-ant-oat01-not-a-token".into()),
             false => ("ANTHROPIC_API_KEY", "sk-ant-not-a-key-000".into()),
         };
-        BTreeMap::from([
+        let mut environment = BTreeMap::from([
             key,
             ("PATH", std::env::var_os("PATH").unwrap()),
             ("HOME", home("home")),
@@ -171,7 +184,11 @@ impl CliScenario {
             ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1".into()),
             ("DISABLE_AUTOUPDATER", "1".into()),
             ("IS_SANDBOX", "1".into()),
-        ])
+        ]);
+        if self.at_home {
+            environment.retain(|name, _| !matches!(*name, "CLAUDE_CONFIG_DIR" | "CODEX_HOME"));
+        }
+        environment
     }
 
     fn spawn_program(&mut self, program: &Path, args: &[&str]) -> ScenarioCommand {
