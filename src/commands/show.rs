@@ -94,7 +94,8 @@ impl ShownTask<'_> {
         repo.read_blob_at(tree, &format!("attempts/{attempt}/{name}"))
     }
 
-    /// Returns the sandbox of the last attempt that has ended.
+    /// Returns the sandbox of the last attempt. Returns `None` if the attempt has not published its
+    /// outcome.
     fn sandbox(&self) -> Result<Option<String>> {
         let Some(bytes) = self.file(self.s.attempt, files::OUTCOME)? else { return Ok(None) };
         Ok(decode::<PublishedAttempt>(files::OUTCOME, &bytes)?.sandbox)
@@ -104,7 +105,7 @@ impl ShownTask<'_> {
         self.tree().map_or(Ok(Vec::new()), |tree| findings(&self.workspace.store, tree))
     }
 
-    /// Returns the requests of the last attempt that its sandbox denied.
+    /// Returns the requests that the sandbox of the last attempt denied.
     fn denied(&self) -> Result<Vec<String>> {
         let bytes = self.file(self.s.attempt, files::DENIED)?.unwrap_or_default();
         Ok(String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect())

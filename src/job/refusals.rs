@@ -172,7 +172,7 @@ hint: write it like `env = ["MY_API_KEY"]`"#),
     (r#"prompt = "/etc/passwd""#, r#"j:5:10: `prompt` in [agent] must be a path inside the repository: "/etc/passwd"
 hint: write it relative to the repository's top, without a leading `/` and without `..`"#),
     (r#"[plan]
-order = "priority""#, r#"j:6:9: `order` in [plan] is for tasks that say their priority
+order = "priority""#, r#"j:6:9: `order` in [plan] can be `"priority"` only if the tasks state a priority
 hint: these come with `group = "command"` or `group = "list"`"#),
     (r#"[plan]
 group = "command""#, r#"j:5:1: `command` is missing in [plan]
@@ -187,7 +187,7 @@ j:8:9: `edges` in [plan] means nothing without `order = "dependency"`
 j:9:8: `task` in [plan] means nothing without `group = "list"`"#),
     (r#"[plan]
 group = "list""#, r#"j:5:1: `list` is missing in [plan]
-hint: name a file with a task a line as JSON, or write sections [[plan.task]]"#),
+hint: name a file with one JSON object for each task, one on each line, or write sections [[plan.task]]"#),
     (r#"[plan]
 group = "list"
 list = "../x"
@@ -272,7 +272,7 @@ hint: did you mean "off"?"#),
     (r#"[sandbox]
 mode = true"#, "j:6:8: `mode` in [sandbox] must be a string, not `true` or `false`"),
     (r#"[sandbox]
-caches = ["~/.npm", "~/../x"]"#, r#"j:6:21: `caches` in [sandbox] holds what is no folder: "~/../x"
+caches = ["~/.npm", "~/../x"]"#, r#"j:6:21: `caches` in [sandbox] has an entry that is not a folder: "~/../x"
 hint: a folder is absolute, or in your home such as "~/.cache/my-tool""#),
     (r#"[sandbox]
 limits = { processes = 5 }

@@ -44,7 +44,7 @@ pub(crate) enum ForeignMove {
         /// The file of the key.
         key: PathBuf,
     },
-    /// Another user or home has written to the chain, or somebody who claims that.
+    /// The seal names the key of another user or home. Nothing proves that it is theirs.
     #[error(
         "`{name}` is at {}, which is sealed with the key {signer} of another user or home; nothing was changed", tip.short()
     )]

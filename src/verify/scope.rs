@@ -119,8 +119,8 @@ fn unsafe_entries(found: &[UnsafeEntry]) -> Option<String> {
     };
     (!found.is_empty()).then(|| {
         format!(
-            "A symbolic link must stay inside the repository, with `..` only at its start, and submodules must not name \
-             commands or options:\n{}Remove them, or copy the content.",
+            "The target of a symbolic link must be inside the repository and may have `..` only at its start. Submodules \
+             must not name commands or options:\n{}Remove them, or copy the content.",
             listed(&found.iter().map(line).collect::<Vec<_>>())
         )
     })

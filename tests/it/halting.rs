@@ -106,7 +106,9 @@ fn changed_job_resumes_a_halted_run_with_one_canary_task() {
     let changed = nine().only("job", "name = \"job\"\ngoal = \"Do it well.\"");
     change_job(&sandbox, &changed);
     let output = sandbox.run(&["start"]).exits(1);
-    output.says("has changed ([job]); the run `job-1` continues with it").says("one task first");
+    output
+        .says("has changed ([job]); the run `job-1` continues with it")
+        .says("one task runs first");
     let landed = moments(&sandbox, "tasks/job-1", "landed");
     let begun = started(&sandbox);
     assert!(begun[before + 1..].iter().all(|at| *at >= landed[0]), "{begun:?}, {landed:?}");

@@ -44,8 +44,9 @@ impl StreamContent {
     pub(super) fn from_events(bytes: &[u8]) -> Self {
         let mut content = Self::default();
         let mut plain = String::new();
-        // `unreadable`: line numbers with the number of events before the line. `cut_marks`: line
-        // numbers, since an incomplete line beside a cut mark is expected.
+        // `unreadable`: line numbers with the number of events before the line. `cut_marks`: the
+        // line numbers of cut marks. The cut made the lines beside a mark incomplete, so those are
+        // dropped from `unreadable` below.
         let (mut unreadable, mut cut_marks) = (Vec::new(), Vec::new());
         let (mut offset, mut number) = (0, 0_usize);
         while offset < bytes.len() {

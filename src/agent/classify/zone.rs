@@ -43,8 +43,8 @@ pub(super) fn find(text: &str) -> Option<TimeZone> {
     let abbreviation = ABBREVIATIONS.iter().find(|(short, _)| short.eq_ignore_ascii_case(name));
     let name = abbreviation.map_or(name, |(_, zone)| zone);
     offset(name).or_else(|| {
-        // Names without a slash are ambiguous abbreviations: the database may know one of their
-        // meanings.
+        // A name without a slash is not looked up: it is an ambiguous abbreviation, and the
+        // database would give one of its meanings.
         name.contains('/').then(|| TimeZone::get(name).ok()).flatten()
     })
 }

@@ -152,7 +152,8 @@ fn progress(summary: &cli::CollectSummary, verb: &str) -> String {
     text
 }
 
-/// Returns the outputs of done tasks, in the plan's order, each file in its newest form.
+/// Returns the outputs of done tasks, in the plan's order, without the parts about files that have
+/// a newer output or that do not exist any more.
 fn outputs(workspace: &Workspace, path: &str) -> Result<Vec<TaskOutput>> {
     let state = workspace.state();
     let mut outputs = Vec::new();

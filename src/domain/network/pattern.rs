@@ -44,7 +44,10 @@ impl HostPattern {
         };
         if let Some((_, rest)) = text.split_once("://") {
             let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
-            return Err(error("holds an address of a page", &format!("name the host: \"{host}\"")));
+            return Err(error(
+                "has a URL where a host is needed",
+                &format!("name the host: \"{host}\""),
+            ));
         }
         if text == "*" {
             return Err(error(

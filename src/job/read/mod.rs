@@ -213,7 +213,8 @@ fn sandbox(section: &Section<'_>) -> SandboxSection {
     for cache in &caches {
         let path = cache.text.strip_prefix("~/").or_else(|| cache.text.strip_prefix('/'));
         if !path.is_some_and(|path| path.split('/').all(|name| !["", ".", ".."].contains(&name))) {
-            let error = ValueError::new(format!("holds what is no folder: \"{}\"", cache.text));
+            let error =
+                ValueError::new(format!("has an entry that is not a folder: \"{}\"", cache.text));
             let hint = "a folder is absolute, or in your home such as \"~/.cache/my-tool\"";
             section.add_error(cache.at, "caches", error.hint(hint));
         }

@@ -80,7 +80,7 @@ mod tests {
         for (network, expected) in [
             (
                 "[\"a.example\", \"https://b.example/v1\"]",
-                "j:6:25: `network` in [sandbox] holds an address of a page: \"https://b.example/v1\"\nhint: name the host: \"b.example\"",
+                "j:6:25: `network` in [sandbox] has a URL where a host is needed: \"https://b.example/v1\"\nhint: name the host: \"b.example\"",
             ),
             (
                 "[\"127.0.0.1\"]",

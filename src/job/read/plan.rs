@@ -90,7 +90,7 @@ fn check_combinations(section: &Section<'_>, plan: &PlanSection) {
         plan.order == TaskOrder::Dependency || plan.group == TaskSource::Dependency;
     only_with("edges", has_dependencies, "order = \"dependency\"");
     if plan.order == TaskOrder::Priority && !has_listed_tasks {
-        let error = ValueError::new("is for tasks that say their priority");
+        let error = ValueError::new("can be `\"priority\"` only if the tasks state a priority");
         let error = error.hint("these come with `group = \"command\"` or `group = \"list\"`");
         section.add_error(at("order").unwrap_or(0), "order", error);
     }
@@ -101,7 +101,7 @@ fn check_combinations(section: &Section<'_>, plan: &PlanSection) {
         match (at("list"), at("task")) {
             (None, None) => section.missing(
                 "list",
-                "name a file with a task a line as JSON, or write sections [[plan.task]]",
+                "name a file with one JSON object for each task, one on each line, or write sections [[plan.task]]",
             ),
             (Some(at), Some(_)) => {
                 let error = ValueError::new("cannot be used beside sections [[plan.task]]");

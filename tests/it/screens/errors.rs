@@ -20,7 +20,7 @@ fn wrong_job_files() {
     let of = |section, line: &str| Sandbox::new(TestJob::new(&["alpha"]).set(section, line));
     let sandbox = of("agent", "idle-timout = \"5s\"");
     screen(&sandbox, "error_unknown_key", &["validate"]);
-    let sandbox = of("sandbox", "caches = [\"~/.npm\"]");
+    let sandbox = of("sandbox", "inject = [\"KEY\"]");
     screen(&sandbox, "error_key_not_yet_supported", &["start"]);
     let sandbox = of("limits", "jobs = \"many\"");
     screen(&sandbox, "error_wrong_type", &["validate"]);
