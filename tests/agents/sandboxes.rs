@@ -1,5 +1,5 @@
-//! The CLIs in a sandbox: the scripted model is on the loopback interface outside, and only the proxy
-//! leads there.
+//! The CLIs in a sandbox: the scripted model is on the loopback interface outside, and only the
+//! proxy leads there.
 
 use crate::cage::scenario;
 use crate::job::AgentJob;
