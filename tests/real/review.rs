@@ -178,5 +178,5 @@ fn a_part_that_is_never_valid_is_missing_and_nothing_else() {
     let reviewed: Vec<String> = plan.into_iter().filter(|f| !lost.contains(f)).collect();
     assert_eq!(sorted(&json(&repo, "collect")), in_one_go(&dir, &reviewed));
     let shown = text(&repo, &format!("{} show {}", program(), missing[0]["id"].as_str().unwrap()));
-    assert!(shown.contains("at `/0`: missing properties 'file'"), "{shown}");
+    assert!(shown.contains("at `/0`: missing properties 'id', 'file'"), "{shown}");
 }
