@@ -29,7 +29,7 @@ const LOOP: &str = r#"
 set -e
 f=$1
 n=$(basename "$f" .txt)
-# OverheadTimes by side it fails now and then, when it meets the half-made worktree of another.
+# Side by side it fails now and then, when it meets the half-made worktree of another.
 until git worktree add -q -f -B "loop/$n" "$BENCH/wt/$n" base 2>/dev/null; do rm -rf "$BENCH/wt/$n"; done
 cd "$BENCH/wt/$n"
 sh -c "$AGENT" sh "$f"
